@@ -1,0 +1,132 @@
+/**
+ * The admin operations of one engine, as data. A dialect turns each operation into one HTTP exchange and says what the answer
+ * means; retry, deadlines, credentials and fan-out live in `http.ts` and above, never here.
+ */
+
+/** Which deadline applies; seconds in {@link import('./http.js')}. */
+export type Budget = 'probe' | 'pause' | 'init' | 'update' | 'load' | 'checksum' | 'score';
+
+/** The answer to an exchange: body as text and, where it parses, as JSON. */
+export interface Reply {
+  readonly status: number;
+  readonly contentType: string | null;
+  readonly text: string;
+  /** undefined when the body is not JSON */
+  readonly json: unknown;
+}
+
+/** One HTTP exchange: what to send, whether it may be sent again, and how to read the answer. */
+export interface Exchange<T> {
+  /** Name for errors and logs: 'pause', 'start_weight_update' … */
+  readonly operation: string;
+  readonly method: 'GET' | 'POST';
+  readonly path: string;
+  readonly query: Readonly<Record<string, string>>;
+  /** JSON body; null sends none. */
+  readonly body: unknown;
+  /** False for every request that makes an engine receive from NCCL (law 3): it is sent once. */
+  readonly retryable: boolean;
+  readonly budget: Budget;
+  /** Reads any answer, also of status 4xx and 5xx; throws WeightcastError when it does not mean success. */
+  read(reply: Reply): T;
+}
+
+export type PauseMode = 'abort' | 'wait' | 'keep';
+
+/** What an engine version can do; the update asks here, never by trial. */
+export interface Capabilities {
+  /** 'one-shot': update only; 'three-step': start, update, finish. */
+  readonly rounds: 'one-shot' | 'three-step';
+  /** Where `packed`, `packed_buffer_size_bytes` and `packed_num_buffers` go. */
+  readonly packedIn: 'init' | 'update';
+  /** How the unique id reaches the workers. */
+  readonly uniqueId: 'store' | 'inline';
+  /** start + finish without an update restores an engine that received nothing. */
+  readonly restoresByEmptyRound: boolean;
+  readonly weightVersion: boolean;
+  readonly weightChecker: boolean;
+  readonly shutdownTransfer: boolean;
+  /** `reset_prefix_cache` says whether it did. */
+  readonly resetSaysSuccess: boolean;
+  readonly newRequestsWhilePaused: 'queue' | 'refuse';
+}
+
+/** One engine's seat in a communicator: its workers are ranks rankOffset .. rankOffset + its world size - 1. */
+export interface GroupSeat {
+  readonly rankOffset: number;
+  /** Trainer included. */
+  readonly worldSize: number;
+  readonly masterAddress: string;
+  readonly masterPort: number;
+  /** 128 bytes, for dialects whose uniqueId is 'inline'; null sends the store's address. */
+  readonly uniqueId: Uint8Array | null;
+  readonly packing: Packing | null;
+}
+
+/** Packed wire format: chunks close when their total is strictly greater than bufferBytes. */
+export interface Packing {
+  readonly bufferBytes: number;
+  readonly numBuffers: number;
+}
+
+export interface TensorSpec {
+  readonly name: string;
+  /** Attribute of the torch module: 'bfloat16', 'float8_e4m3fn' … */
+  readonly dtypeName: string;
+  readonly shape: readonly number[];
+}
+
+export interface WeightsUpdate {
+  readonly tensors: readonly TensorSpec[];
+  readonly packing: Packing | null;
+}
+
+export interface ModelCard {
+  readonly id: string;
+  readonly root: string | null;
+  readonly parent: string | null;
+}
+
+/** Log-probability of each prompt token after the first, in order. */
+export type PromptScore = readonly number[];
+
+/** Checksums of one engine: worker key ('dp0:pp0:pcp0:tp0') → parameter name → SHA-256, hex. */
+export type Checksums = ReadonlyMap<string, ReadonlyMap<string, string>>;
+
+/** The admin operations of one engine. Operations that a version lacks are null: see {@link Capabilities}. */
+export interface EngineAdmin {
+  readonly dialect: string;
+  readonly version: string;
+  /** Things worth telling the user: 'newer than the table', … */
+  readonly notes: readonly string[];
+  readonly capabilities: Capabilities;
+
+  health(): Exchange<void>;
+  listModels(): Exchange<readonly ModelCard[]>;
+  worldSize(): Exchange<number>;
+  isPaused(): Exchange<boolean>;
+  pause(options: { readonly mode: PauseMode; readonly clearCache: boolean }): Exchange<void>;
+  resume(): Exchange<void>;
+
+  initBroadcaster(seat: GroupSeat): Exchange<void>;
+  shutdownBroadcaster(): Exchange<void> | null;
+  startUpdate(): Exchange<void> | null;
+  updateWeights(update: WeightsUpdate): Exchange<void>;
+  finishUpdate(options: { readonly weightVersion: string | null }): Exchange<void> | null;
+
+  /** Loads a directory that every worker can see; also heals an engine whose update was not finished. Returns the number of workers. */
+  reloadFromDisk(directory: string): Exchange<number>;
+  /** True when the cache was really reset; null when the version does not say. */
+  resetPrefixCache(options: { readonly resetRunningRequests: boolean }): Exchange<boolean | null>;
+  weightVersion(): Exchange<string> | null;
+  setWeightVersion(version: string): Exchange<void> | null;
+  checksums(): Exchange<Checksums> | null;
+
+  /** Unix seconds at which the server process started, where its metrics say: tells a restarted engine. */
+  processStart(): Exchange<number | null>;
+  /** Scores a fixed prompt under the weights that are served now. */
+  scorePrompt(options: { readonly model: string; readonly tokens: readonly number[] }): Exchange<PromptScore>;
+
+  loadLoraAdapter(options: { readonly name: string; readonly path: string }): Exchange<void>;
+  unloadLoraAdapter(options: { readonly name: string }): Exchange<void>;
+}

@@ -1,0 +1,181 @@
+/**
+ * Every error that weightcast throws, in one table. Match on `code`, never on the message.
+ *
+ * A code names what went wrong; the fields say where (`engine`, `phase`) and what to do (`remedy`); `cause` keeps what lay below.
+ */
+
+type Family = 'config' | 'weights' | 'native' | 'rendezvous' | 'engine' | 'update';
+
+interface Entry {
+  readonly family: Family;
+  /** What the reader should do, unless the place that throws knows better. */
+  readonly remedy: string;
+}
+
+const entry = (family: Family, remedy: string): Entry => ({ family, remedy });
+
+export const ERRORS = {
+  // Configuration and usage
+  WC_CONFIG_INVALID: entry(
+    'config',
+    'Correct the option that the message names; `weightcast --help` lists them.',
+  ),
+
+  // Weights
+  WC_SAFETENSORS_INVALID: entry('weights', 'The file is not a valid safetensors file: write it again.'),
+  WC_CHECKPOINT_NOT_FOUND: entry(
+    'weights',
+    'Pass a directory with model.safetensors or model.safetensors.index.json, or a .safetensors file.',
+  ),
+  WC_CHECKPOINT_INVALID: entry('weights', 'The shards and the index disagree: save the checkpoint again.'),
+  WC_CHECKPOINT_SHARD_MISSING: entry(
+    'weights',
+    'A shard that the index names is missing: wait until the trainer has written it, or save again.',
+  ),
+  WC_CHECKPOINT_CHANGED: entry(
+    'weights',
+    'A file changed while it was being read: push a checkpoint that nobody writes to.',
+  ),
+  WC_TENSOR_UNSENDABLE: entry(
+    'weights',
+    'The wire format cannot carry this tensor: see the message for the setting that can.',
+  ),
+
+  // Addon, CUDA, NCCL
+  WC_ADDON_NOT_FOUND: entry(
+    'native',
+    'Build it: npm run build (in an installed package: npm explore weightcast -- npm run build:gyp).',
+  ),
+  WC_NCCL_NOT_FOUND: entry(
+    'native',
+    'Install NCCL (pip install nvidia-nccl-cu13, or libnccl2), or set WEIGHTCAST_NCCL_LIBRARY to the path of libnccl.so.2.',
+  ),
+  WC_NCCL_TOO_OLD: entry(
+    'native',
+    'weightcast needs NCCL 2.18 or later: set WEIGHTCAST_NCCL_LIBRARY to a newer libnccl.so.2.',
+  ),
+  WC_CUDA_NO_DRIVER: entry(
+    'native',
+    'Install the NVIDIA driver (libcuda.so.1), or set WEIGHTCAST_CUDA_LIBRARY; without a GPU use --transport filesystem.',
+  ),
+  WC_CUDA_NO_DEVICE: entry(
+    'native',
+    'The driver sees no GPU: check nvidia-smi and CUDA_VISIBLE_DEVICES, or use --transport filesystem.',
+  ),
+  WC_CUDA_FAILED: entry('native', 'A CUDA driver call failed: see the message.'),
+  WC_CUDA_OUT_OF_MEMORY: entry('native', 'Lower --packed-buffer-bytes, or free memory on the device.'),
+  WC_NCCL_FAILED: entry('native', 'An NCCL call failed: run with NCCL_DEBUG=INFO for details.'),
+  WC_NCCL_TIMEOUT: entry(
+    'native',
+    'A rank did not take part in time: look at the engine that the message names.',
+  ),
+  WC_NCCL_ABORTED: entry('native', 'The communicator was aborted: the next update builds a new one.'),
+  WC_NATIVE_CLOSED: entry('native', 'The handle is closed: open a new one.'),
+  WC_NATIVE_ARGUMENT: entry('native', 'This is a defect in weightcast: please report it.'),
+  WC_FILE_READ: entry(
+    'native',
+    'The file could not be read: check that it exists and that nobody truncates it.',
+  ),
+
+  // Rendezvous
+  WC_RENDEZVOUS_TIMEOUT: entry(
+    'rendezvous',
+    'The workers named in the message did not reach the store: check --master-address and the firewall.',
+  ),
+  WC_RENDEZVOUS_ADDRESS: entry(
+    'rendezvous',
+    'Pass --master-address (and --master-port) that the engines can reach.',
+  ),
+
+  // Engines
+  WC_ENGINE_UNREACHABLE: entry('engine', 'Check that the engine runs and that its address is right.'),
+  WC_ENGINE_TIMEOUT: entry(
+    'engine',
+    'The engine did not answer in time: it may be stuck in a receive; restart it if it stays so.',
+  ),
+  WC_ENGINE_HTTP: entry('engine', 'The engine refused the call: see its message.'),
+  WC_ENGINE_PROTOCOL: entry(
+    'engine',
+    'The answer is not what this engine version gives: check what stands between (a proxy?).',
+  ),
+  WC_ENGINE_DEV_MODE: entry('engine', 'Start the server with VLLM_SERVER_DEV_MODE=1.'),
+  WC_ENGINE_NOT_CONFIGURED: entry(
+    'engine',
+    `Start the server with --weight-transfer-config '{"backend":"nccl"}'.`,
+  ),
+  WC_ENGINE_VERSION: entry('engine', 'Use a vLLM version from 0.16 on.'),
+  WC_ENGINE_UNAUTHORIZED: entry('engine', 'Pass the API key: --api-key-env NAME.'),
+  WC_ENGINE_DEAD: entry('engine', 'The engine is dead: restart it.'),
+
+  // Update
+  WC_UPDATE_BUSY: entry('update', 'An update is already running in this session: await it first.'),
+  WC_UPDATE_ABORTED: entry('update', 'The update was interrupted; the report says what each engine serves.'),
+  WC_UPDATE_FAILED: entry('update', 'The fleet still serves the old version; see the cause.'),
+  WC_UPDATE_QUARANTINED: entry(
+    'update',
+    'Some engines are paused and excluded: set fallback = "filesystem" or push again by files to heal them.',
+  ),
+  WC_VERIFY_MISMATCH: entry(
+    'update',
+    'The engine holds other bytes than were sent: heal it by a filesystem push, and report this.',
+  ),
+} as const satisfies Record<string, Entry>;
+
+export type ErrorCode = keyof typeof ERRORS;
+
+export interface ErrorDetails {
+  /** Identity of the engine concerned, as the user named it. */
+  readonly engine?: string | undefined;
+  /** Phase of the update in which it happened. */
+  readonly phase?: string | undefined;
+  /** What to do; replaces the table's remedy. */
+  readonly remedy?: string | undefined;
+  readonly cause?: unknown;
+  /** Facts for programs: HTTP status, NCCL result, tried paths. */
+  readonly details?: Readonly<Record<string, unknown>> | undefined;
+}
+
+const MARK = Symbol.for('weightcast.error');
+
+/** Base of every error; `instanceof` also holds across two copies of the package. */
+export class WeightcastError extends Error {
+  readonly code: ErrorCode;
+  readonly family: Family;
+  readonly engine: string | null;
+  readonly phase: string | null;
+  readonly remedy: string;
+  readonly details: Readonly<Record<string, unknown>>;
+
+  constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    this.name = 'WeightcastError';
+    this.code = code;
+    this.family = ERRORS[code].family;
+    this.engine = details.engine ?? null;
+    this.phase = details.phase ?? null;
+    this.remedy = details.remedy ?? ERRORS[code].remedy;
+    this.details = details.details ?? {};
+    Object.defineProperty(this, MARK, { value: true });
+  }
+
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    return typeof value === 'object' && value !== null && MARK in value;
+  }
+
+  /** Plain data for `--json` and logs. */
+  toJSON(): Record<string, unknown> {
+    return {
+      code: this.code,
+      message: this.message,
+      engine: this.engine,
+      phase: this.phase,
+      remedy: this.remedy,
+      details: this.details,
+    };
+  }
+}
+
+/** True when `error` is a weightcast error with this code. */
+export function hasCode(error: unknown, code: ErrorCode): error is WeightcastError {
+  return error instanceof WeightcastError && error.code === code;
+}

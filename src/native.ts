@@ -1,0 +1,206 @@
+/**
+ * The addon: the only module that loads it. Plain data crosses; every optional value is `null`, never `undefined`.
+ * Handles are opaque objects; closing twice is harmless. Errors carry a `code` of the table in errors.ts.
+ */
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import { WeightcastError } from './errors.js';
+
+export interface DeviceInfo {
+  readonly index: number;
+  readonly name: string;
+  /** 'GPU-xxxxxxxx-xxxx-…' */
+  readonly uuid: string;
+  /** bytes */
+  readonly totalMemory: number;
+}
+
+/** libcuda and libnccl, opened. */
+export interface NativeRuntime {
+  readonly cudaLibrary: string;
+  readonly ncclLibrary: string;
+  /** 10000 major + 100 minor + patch, as ncclGetVersion gives it. */
+  readonly ncclVersion: number;
+  /** cuDriverGetVersion: 13000 is CUDA 13.0. */
+  readonly cudaDriverVersion: number;
+  /** True when the libraries say that they emulate. Only for labels: nothing behaves differently. */
+  readonly emulated: boolean;
+  devices(): DeviceInfo[];
+  /** Free and total bytes of a device. */
+  memory(device: number): Promise<{ free: number; total: number }>;
+  /** ncclGetUniqueId: 128 bytes. This process must live until every rank has joined. */
+  uniqueId(): Promise<Uint8Array>;
+  /** Starts the thread that owns one communicator, with the device's primary context current. */
+  communicator(device: number): Promise<NativeCommunicator>;
+}
+
+export type CommunicatorState = 'idle' | 'initializing' | 'ready' | 'failed' | 'aborted' | 'closed';
+
+export interface NativeCommunicator {
+  readonly state: CommunicatorState;
+  /** Joins the group; non-blocking inside, ends by an abort at the deadline (WC_NCCL_TIMEOUT). */
+  init(options: { uniqueId: Uint8Array; worldSize: number; rank: number; timeoutMs: number }): Promise<void>;
+  /** Sum over ranks of float32 values. */
+  allReduce(values: Float32Array, timeoutMs: number): Promise<Float32Array>;
+  /** Receives (rank ≠ root) or sends (rank = root) byteLength bytes at offset of a device buffer. */
+  broadcast(options: {
+    buffer: NativeDeviceBuffer;
+    offset: number;
+    byteLength: number;
+    root: number;
+    timeoutMs: number;
+  }): Promise<void>;
+  allocate(byteLength: number): Promise<NativeDeviceBuffer>;
+  /** Opens the files, allocates the slots and stages the first frames; nothing is sent before `run`. */
+  prepare(plan: NativePlan): Promise<NativeTransfer>;
+  /** 0 when all is well, else the ncclResult_t. */
+  asyncError(): Promise<number>;
+  /** Aborts whatever runs, also an init; afterwards the communicator is dead. Safe in every state. */
+  abort(): Promise<void>;
+  /** Destroys a communicator with no unfinished operation; aborts it otherwise, or at the deadline. */
+  destroy(timeoutMs: number): Promise<void>;
+}
+
+export interface NativeDeviceBuffer {
+  readonly byteLength: number;
+  /** Copies device to host. */
+  read(offset: number, byteLength: number): Promise<Uint8Array>;
+  write(offset: number, bytes: Uint8Array): Promise<void>;
+  /** Device-to-device copy of strided blocks: `count` blocks of `blockBytes`, `strideBytes` apart in the source, packed in the target. */
+  copyFrom(
+    source: NativeDeviceBuffer,
+    options: {
+      sourceOffset: number;
+      blockBytes: number;
+      strideBytes: number;
+      count: number;
+      targetOffset: number;
+    },
+  ): Promise<void>;
+  /** SHA-256 (32 bytes) of each range. */
+  sha256(ranges: readonly { offset: number; byteLength: number }[]): Promise<Uint8Array[]>;
+  free(): Promise<void>;
+}
+
+/** Frames flattened: ranges in order; frameRanges[i] of them make frame i, which leaves as one broadcast. */
+export interface NativePlan {
+  readonly files: readonly string[];
+  /** Sizes in bytes that the files must have when opened and when read: anything else is WC_CHECKPOINT_CHANGED. */
+  readonly fileSizes: Float64Array;
+  /** 0 file, 1 device buffer, 2 host bytes */
+  readonly rangeKind: Uint8Array;
+  /** Index in files or deviceBuffers; ignored for host bytes. */
+  readonly rangeSource: Uint32Array;
+  readonly rangeOffset: Float64Array;
+  readonly rangeLength: Float64Array;
+  readonly frameRanges: Uint32Array;
+  readonly deviceBuffers: readonly NativeDeviceBuffer[];
+  readonly hostBytes: Uint8Array;
+  /** Device staging: `slots` buffers of `slotBytes`, which is at least the largest frame. */
+  readonly slots: number;
+  readonly slotBytes: number;
+  /** Pinned host staging: `pieces` buffers of `pieceBytes`; a file range larger than a piece is cut. */
+  readonly pieces: number;
+  readonly pieceBytes: number;
+  readonly root: number;
+}
+
+export interface NativeProgress {
+  readonly framesSent: number;
+  readonly bytesRead: number;
+  readonly bytesSent: number;
+}
+
+export interface NativeTransferStats {
+  readonly frames: number;
+  readonly bytes: number;
+  readonly elapsedMs: number;
+  /** Time the stage was busy, summed: reading files, copying host to device, in broadcasts. */
+  readonly readMs: number;
+  readonly copyMs: number;
+  readonly broadcastMs: number;
+}
+
+export interface NativeTransfer {
+  /** Broadcasts that were handed to NCCL so far: 0 means that no engine can have received anything. */
+  readonly framesIssued: number;
+  /** Broadcasts every frame in order. Progress at most 30 times a second. Ends by an abort of the communicator at the deadline or on any failure. */
+  run(
+    timeoutMs: number,
+    onProgress: ((progress: NativeProgress) => void) | null,
+  ): Promise<NativeTransferStats>;
+  /** Frees staging without sending. Harmless after run. */
+  close(): Promise<void>;
+}
+
+/** Digests over segments: count blocks of blockBytes bytes, strideBytes apart, starting at offset of files[file]. */
+export interface HashJob {
+  readonly files: readonly string[];
+  readonly segmentFile: Uint32Array;
+  readonly segmentOffset: Float64Array;
+  readonly segmentBlockBytes: Float64Array;
+  readonly segmentStrideBytes: Float64Array;
+  readonly segmentBlocks: Float64Array;
+  /** Number of segments of each digest, in order; a digest is SHA-256 over its segments' bytes. */
+  readonly digestSegments: Uint32Array;
+  /** Threads; 0 takes one a core. */
+  readonly threads: number;
+}
+
+export interface NativeHash {
+  /** 32 bytes a digest, in order. */
+  readonly result: Promise<Uint8Array>;
+  cancel(): void;
+}
+
+export interface Binding {
+  /** Opens both libraries off the event loop. null searches: a copy already loaded, the soname, the usual site-packages folders. */
+  open(cudaLibrary: string | null, ncclLibrary: string | null): Promise<NativeRuntime>;
+  sha256(job: HashJob, onProgress: ((bytes: number) => void) | null): NativeHash;
+}
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+
+function load(): Binding {
+  const tried = [
+    process.env['WEIGHTCAST_ADDON'] ?? null,
+    `${root}build/Release/weightcast.node`,
+    `${root}prebuilds/${process.platform}-${process.arch}/weightcast.glibc.node`,
+  ].filter((path): path is string => path !== null);
+  const found = tried.find((path) => existsSync(path));
+  if (found === undefined) {
+    throw new WeightcastError(
+      'WC_ADDON_NOT_FOUND',
+      `the native addon is not built; tried ${tried.join(', ')}`,
+      {
+        details: { tried },
+      },
+    );
+  }
+  try {
+    return createRequire(import.meta.url)(found) as Binding;
+  } catch (cause) {
+    throw new WeightcastError(
+      'WC_ADDON_NOT_FOUND',
+      `the native addon ${found} does not load: ${String(cause)}`,
+      {
+        cause,
+      },
+    );
+  }
+}
+
+let binding: Binding | null = null;
+
+/** The addon, loaded at the first call. */
+export function native(): Binding {
+  binding ??= load();
+  return binding;
+}
+
+/** Paths of the emulated libcuda and libnccl that the build leaves beside the addon. */
+export const emulatorLibraries = {
+  cuda: `${root}build/emulator/libcuda.so.1`,
+  nccl: `${root}build/emulator/libnccl.so.2`,
+} as const;
