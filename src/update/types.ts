@@ -1,0 +1,208 @@
+/** What an update takes, what it says while it runs, and what it reports. */
+
+import type { PauseMode } from '../engines/admin.js';
+import type { ErrorCode } from '../errors.js';
+
+/** Milliseconds. Every wait of an update has one of these. */
+export interface UpdateTimeouts {
+  /** One attempt of /health, /version and the like. */
+  readonly probe: number;
+  readonly pause: number;
+  readonly resume: number;
+  /** All workers joined, communicator ready. */
+  readonly rendezvous: number;
+  /** Transfer of one version, from the first request to the last answer; also a load from disk. */
+  readonly update: number;
+  /** One engine's own weight checker. */
+  readonly checksum: number;
+  /** One scored prompt. */
+  readonly score: number;
+}
+
+export const DEFAULT_TIMEOUTS: UpdateTimeouts = {
+  probe: 15_000,
+  pause: 300_000,
+  resume: 300_000,
+  rendezvous: 300_000,
+  update: 720_000,
+  checksum: 300_000,
+  score: 60_000,
+};
+
+/** One engine, as a user names it: 'vllm=http://host:8000', a bare URL, or an object. */
+export interface EngineSpec {
+  readonly url: string;
+  readonly dialect?: string;
+  readonly apiKey?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+export type TransportName = 'nccl' | 'filesystem';
+export type VerifyMode = 'auto' | 'digest' | 'fingerprint' | 'none';
+
+export interface FleetOptions {
+  readonly engines: readonly (string | EngineSpec)[];
+  /** Default 'nccl'. */
+  readonly transport?: TransportName;
+  /** 'filesystem': engines that NCCL can't reach, or that a failed transfer quarantined, load the weights from disk. Default none. */
+  readonly fallback?: 'filesystem' | 'none';
+  /** A directory with a good (older) version that heals an engine when the new weights can't. */
+  readonly recover?: string;
+  /** Use the emulated libcuda and libnccl of the build. Default false. */
+  readonly emulate?: boolean;
+  /** Paths of the libraries; default: the search order of the README. */
+  readonly cudaLibrary?: string;
+  readonly ncclLibrary?: string;
+  /** CUDA device of rank 0. Default 0. */
+  readonly device?: number;
+  /** Packed wire format. Default true. */
+  readonly packed?: boolean;
+  /** A packed chunk closes when it is larger than this many bytes. Default 256 MiB. */
+  readonly packedBufferBytes?: number;
+  /** Address under which the engines reach this process; default: the local address towards the first engine. */
+  readonly masterAddress?: string;
+  /** Port of the store; 0 (default) takes a free one. */
+  readonly masterPort?: number;
+  /** Default 'keep'. */
+  readonly pauseMode?: PauseMode;
+  /** Whether the pause clears the engines' caches (running requests then prefill again under the new weights). Default true. */
+  readonly clearCache?: boolean;
+  /** Default 'auto': the first update of a session by digest where the engine can, later ones by fingerprint. */
+  readonly verify?: VerifyMode;
+  readonly apiKey?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly timeouts?: Partial<UpdateTimeouts>;
+  readonly onEvent?: (event: UpdateEvent) => void;
+}
+
+export type Phase =
+  | 'preflight'
+  | 'rendezvous'
+  | 'stage'
+  | 'pause'
+  | 'transfer'
+  | 'verify'
+  | 'reset'
+  | 'resume'
+  | 'fingerprint'
+  | 'heal';
+
+/**
+ * What one engine is known to do.
+ * serving-old: untouched · paused: untouched and paused · receiving: its update session is open, so it is broken until finished
+ * received: holds new bytes, unproved · verified: proved, still paused · serving-new · quarantined: paused, reported, excluded
+ */
+export type EngineState =
+  | 'unknown'
+  | 'serving-old'
+  | 'paused'
+  | 'receiving'
+  | 'received'
+  | 'verified'
+  | 'serving-new'
+  | 'quarantined';
+
+export type UpdateEvent =
+  | { readonly kind: 'phase'; readonly phase: Phase }
+  | {
+      readonly kind: 'engine';
+      readonly engine: string;
+      readonly state: EngineState;
+      readonly reason: string | null;
+    }
+  | { readonly kind: 'progress'; readonly phase: Phase; readonly bytes: number; readonly totalBytes: number }
+  | { readonly kind: 'note'; readonly text: string };
+
+export interface UpdateOptions {
+  /** Weight version recorded by engines that can: any short string. Default: none is sent. */
+  readonly version?: string;
+  readonly signal?: AbortSignal;
+  readonly verify?: VerifyMode;
+}
+
+export interface ErrorReport {
+  readonly code: ErrorCode | 'UNKNOWN';
+  readonly message: string;
+  readonly engine: string | null;
+  readonly phase: string | null;
+  readonly remedy: string | null;
+}
+
+export interface ProofReport {
+  readonly method: 'digest' | 'fingerprint' | 'none';
+  /** Parameters, summed over workers. */
+  readonly proved: number;
+  readonly total: number;
+  readonly mismatched: readonly string[];
+  readonly unprovable: readonly { readonly parameter: string; readonly reason: string }[];
+  /** Milliseconds that the engine took to hash its copy (inside the pause), 0 for other methods. */
+  readonly engineMs: number;
+  readonly note: string | null;
+}
+
+export interface EngineReport {
+  readonly id: string;
+  readonly url: string;
+  readonly dialect: string;
+  readonly engineVersion: string | null;
+  readonly workers: number | null;
+  readonly state: EngineState;
+  /** How the new bytes came, null when they did not. */
+  readonly transport: TransportName | null;
+  /** Milliseconds since the update began, for each state that it was in. */
+  readonly history: readonly {
+    readonly state: EngineState;
+    readonly atMs: number;
+    readonly reason: string | null;
+  }[];
+  /** Milliseconds from the pause request to the answer of the resume; null if it was not paused or still is. */
+  readonly pausedMs: number | null;
+  /** As the engine says after the update, where it can. */
+  readonly weightVersion: string | null;
+  readonly proof: ProofReport | null;
+  readonly error: ErrorReport | null;
+}
+
+export interface TransferReport {
+  readonly transport: TransportName;
+  readonly bytes: number;
+  readonly frames: number;
+  /** Milliseconds, wall clock, of sending. */
+  readonly elapsedMs: number;
+  readonly bytesPerSecond: number;
+  /** Milliseconds that each stage was busy; they overlap. */
+  readonly readMs: number;
+  readonly copyMs: number;
+  readonly broadcastMs: number;
+}
+
+export interface UpdateReport {
+  readonly outcome: 'updated' | 'failed' | 'quarantined';
+  readonly version: string | null;
+  readonly transport: TransportName;
+  /** True when libcuda and libnccl were emulated: such numbers say nothing about GPUs. */
+  readonly emulated: boolean;
+  readonly weights: {
+    readonly path: string;
+    readonly tensors: number;
+    readonly bytes: number;
+    readonly files: number;
+    /** SHA-256 over the sorted lines "name sha256" of every tensor, when digests were taken. */
+    readonly digest: string | null;
+  };
+  readonly engines: readonly EngineReport[];
+  readonly phases: readonly { readonly phase: Phase; readonly ms: number }[];
+  /** Milliseconds from the first pause request to the last resume's answer; null when nobody was paused. */
+  readonly pauseMs: number | null;
+  readonly transfer: TransferReport | null;
+  /** Staging memory in bytes, known before anything started. */
+  readonly memory: { readonly device: number; readonly pinned: number } | null;
+  readonly nccl: {
+    readonly version: number;
+    readonly library: string;
+    readonly worldSize: number;
+    readonly reused: boolean;
+  } | null;
+  readonly notes: readonly string[];
+  readonly error: ErrorReport | null;
+}
