@@ -179,3 +179,22 @@ export class WeightcastError extends Error {
 export function hasCode(error: unknown, code: ErrorCode): error is WeightcastError {
   return error instanceof WeightcastError && error.code === code;
 }
+
+/** Turns anything thrown (also the addon's plain errors, which carry a `code`) into a WeightcastError; adds what is missing. */
+export function asWeightcastError(error: unknown, code: ErrorCode, details: ErrorDetails = {}): WeightcastError {
+  if (error instanceof WeightcastError) {
+    if ((error.engine !== null || details.engine === undefined) && (error.phase !== null || details.phase === undefined)) {
+      return error;
+    }
+    return new WeightcastError(error.code, error.message, {
+      engine: error.engine ?? details.engine,
+      phase: error.phase ?? details.phase,
+      remedy: error.remedy,
+      cause: error.cause ?? error,
+      details: error.details,
+    });
+  }
+  const own = error instanceof Error ? (error as Error & { code?: unknown }).code : undefined;
+  const known = typeof own === 'string' && own in ERRORS ? (own as ErrorCode) : code;
+  return new WeightcastError(known, error instanceof Error ? error.message : String(error), { ...details, cause: error });
+}

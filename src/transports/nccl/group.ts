@@ -1,0 +1,179 @@
+/**
+ * One communicator with the workers of several engines: rank 0 is this process.
+ *
+ * The order is the one that is safe with real servers (contracts: vLLM §5): the store listens, every engine is told to join, the unique
+ * id is published when all have come, then all ranks enter ncclCommInitRank, then the one warm-up all-reduce that vLLM's
+ * PyNcclCommunicator makes. Whatever fails on the way ends the rest.
+ */
+import type { GroupSeat, Packing } from '../../engines/admin.js';
+import { asWeightcastError, WeightcastError } from '../../errors.js';
+import type { EngineLink } from '../../fleet/engine.js';
+import { planRanks, type RankSeat } from '../../fleet/ranks.js';
+import type { NativeCommunicator, NativeRuntime } from '../../native.js';
+import { localAddressTowards, openRendezvous } from './rendezvous/index.js';
+
+export interface GroupMember {
+  readonly engine: EngineLink;
+  readonly workers: number;
+  /** Unix seconds, as at the rendezvous: another value later means that the engine was restarted. */
+  readonly processStart: number | null;
+}
+
+export interface GroupOptions {
+  readonly runtime: NativeRuntime;
+  readonly device: number;
+  readonly members: readonly GroupMember[];
+  readonly packing: Packing | null;
+  /** null: the local address towards the first engine. */
+  readonly masterAddress: string | null;
+  readonly masterPort: number;
+  /** Milliseconds until every worker has joined and the communicator is ready. */
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface Group {
+  readonly communicator: NativeCommunicator;
+  readonly members: readonly GroupMember[];
+  readonly packing: Packing | null;
+  readonly worldSize: number;
+  /** Ends the communicator: destroys it when nothing is unfinished, else aborts. Safe to call twice. */
+  close(): Promise<void>;
+}
+
+/**
+ * Builds the group, within the deadline.
+ *
+ * @throws WeightcastError WC_RENDEZVOUS_TIMEOUT, WC_RENDEZVOUS_ADDRESS, WC_NCCL_TIMEOUT, WC_NCCL_FAILED, and what an engine answers
+ */
+export async function openGroup(options: GroupOptions): Promise<Group> {
+  const { runtime, members, packing } = options;
+  const plan = planRanks(members.map((member) => ({ engine: member.engine.id, workers: member.workers })));
+  const deadline = performance.now() + options.timeoutMs;
+  const left = () => Math.max(1, deadline - performance.now());
+
+  const failure = new AbortController();
+  const stop = () => failure.abort(options.signal?.reason);
+  options.signal?.throwIfAborted();
+  options.signal?.addEventListener('abort', stop, { once: true });
+
+  const usesStore = members.some((member) => member.engine.admin.capabilities.uniqueId === 'store');
+  const first = members[0];
+  if (first === undefined) throw new RangeError('a group needs at least one engine');
+  const masterAddress = options.masterAddress ?? (await localAddressTowards(first.engine.url));
+  const uniqueId = await runtime.uniqueId();
+  const communicator = await runtime.communicator(options.device);
+  const expected = plan.seats.flatMap((seat) => ranksOf(seat));
+  try {
+    await using store = usesStore
+      ? await openRendezvous({
+          host: masterAddress,
+          port: options.masterPort,
+          uniqueId,
+          expected: expected.filter(({ engine }) => usesStoreOf(members, engine)),
+          timeoutMs: left(),
+          signal: failure.signal,
+        })
+      : null;
+
+    const posts = members.map(async ({ engine }, index) => {
+      const seat = plan.seats[index] as RankSeat;
+      try {
+        await engine.call(engine.admin.initBroadcaster(groupSeat(engine, seat)), {
+          signal: failure.signal,
+          timeoutMs: left(),
+        });
+      } catch (error) {
+        throw asWeightcastError(error, 'WC_ENGINE_UNREACHABLE', { engine: engine.id, phase: 'rendezvous' });
+      }
+    });
+    const joined = (async () => {
+      await store?.complete();
+      await communicator.init({ uniqueId, worldSize: plan.worldSize, rank: 0, timeoutMs: left() });
+      await communicator.allReduce(new Float32Array([0]), left());
+    })();
+    await allOrFirstFailure([...posts, joined], () => {
+      failure.abort();
+      void communicator.abort().catch(() => undefined);
+    });
+
+    function groupSeat(engine: EngineLink, seat: RankSeat): GroupSeat {
+      const inline = engine.admin.capabilities.uniqueId === 'inline';
+      return {
+        rankOffset: seat.rankOffset,
+        worldSize: plan.worldSize,
+        masterAddress,
+        masterPort: store?.port ?? 0,
+        uniqueId: inline ? uniqueId : null,
+        packing,
+      };
+    }
+  } catch (error) {
+    await communicator.abort().catch(() => undefined);
+    if (options.signal?.aborted) {
+      throw new WeightcastError('WC_UPDATE_ABORTED', 'interrupted while the engines joined the group', {
+        phase: 'rendezvous',
+        cause: error,
+      });
+    }
+    throw asWeightcastError(error, 'WC_NCCL_FAILED', { phase: 'rendezvous' });
+  } finally {
+    options.signal?.removeEventListener('abort', stop);
+  }
+  return {
+    communicator,
+    members,
+    packing,
+    worldSize: plan.worldSize,
+    close: () => communicator.destroy(10_000),
+  };
+}
+
+function usesStoreOf(members: readonly GroupMember[], engine: string): boolean {
+  return (
+    members.find((member) => member.engine.id === engine)?.engine.admin.capabilities.uniqueId === 'store'
+  );
+}
+
+function ranksOf(seat: RankSeat): { rank: number; engine: string }[] {
+  return Array.from({ length: seat.workers }, (_, index) => ({
+    rank: seat.rankOffset + index,
+    engine: seat.engine,
+  }));
+}
+
+/** Waits for all; at the first failure runs `stop` once, waits for the rest, and throws that first failure. */
+export async function allOrFirstFailure(work: readonly Promise<unknown>[], stop: () => void): Promise<void> {
+  let first: { readonly error: unknown } | null = null;
+  await Promise.all(
+    work.map((promise) =>
+      promise.catch((error: unknown) => {
+        if (first !== null) return;
+        first = { error };
+        stop();
+      }),
+    ),
+  );
+  if (first !== null) throw (first as { readonly error: unknown }).error;
+}
+
+/** True when the group can carry another update to exactly these engines. */
+export async function groupStands(
+  group: Group,
+  members: readonly GroupMember[],
+  packing: Packing | null,
+): Promise<boolean> {
+  if (group.communicator.state !== 'ready') return false;
+  if (JSON.stringify(group.packing) !== JSON.stringify(packing)) return false;
+  if (group.members.length !== members.length) return false;
+  const same = group.members.every((member, index) => {
+    const now = members[index];
+    return (
+      now !== undefined &&
+      now.engine.id === member.engine.id &&
+      now.workers === member.workers &&
+      now.processStart === member.processStart
+    );
+  });
+  return same && (await group.communicator.asyncError().catch(() => 1)) === 0;
+}

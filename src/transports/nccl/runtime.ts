@@ -1,0 +1,29 @@
+/** libcuda and libnccl of this process, opened once for each pair of paths. */
+import { asWeightcastError, WeightcastError } from '../../errors.js';
+import { emulatorLibraries, type NativeRuntime, native } from '../../native.js';
+
+export interface RuntimeOptions {
+  readonly emulate: boolean;
+  readonly cudaLibrary: string | null;
+  readonly ncclLibrary: string | null;
+}
+
+/**
+ * Opens the libraries off the event loop.
+ *
+ * @throws WeightcastError WC_NCCL_NOT_FOUND, WC_NCCL_TOO_OLD, WC_CUDA_NO_DRIVER, WC_CUDA_NO_DEVICE, WC_ADDON_NOT_FOUND, WC_CONFIG_INVALID
+ */
+export async function openRuntime(options: RuntimeOptions): Promise<NativeRuntime> {
+  if (options.emulate && (options.cudaLibrary !== null || options.ncclLibrary !== null)) {
+    throw new WeightcastError('WC_CONFIG_INVALID', '--emulate selects both libraries itself', {
+      remedy: 'Drop --emulate, or --cuda-library and --nccl-library.',
+    });
+  }
+  try {
+    return options.emulate
+      ? await native().open(emulatorLibraries.cuda, emulatorLibraries.nccl)
+      : await native().open(options.cudaLibrary, options.ncclLibrary);
+  } catch (error) {
+    throw asWeightcastError(error, 'WC_NCCL_FAILED', { phase: 'preflight' });
+  }
+}

@@ -1,0 +1,186 @@
+/** What each engine did in one update, and when. The report is read from here and nowhere else. */
+
+import { reportError } from './error.js';
+import type { EngineReport, EngineState, Phase, ProofReport, TransportName, UpdateEvent } from './types.js';
+
+export interface LedgerEngine {
+  readonly id: string;
+  readonly url: string;
+  readonly dialect: string;
+}
+
+interface Account {
+  readonly engine: LedgerEngine;
+  engineVersion: string | null;
+  workers: number | null;
+  state: EngineState;
+  readonly history: { readonly state: EngineState; readonly atMs: number; readonly reason: string | null }[];
+  pauseAtMs: number | null;
+  resumeAtMs: number | null;
+  transport: TransportName | null;
+  weightVersion: string | null;
+  proof: ProofReport | null;
+  error: unknown;
+}
+
+/** Accounts of one update's engines; every change is an event. */
+export class Ledger {
+  readonly #accounts = new Map<string, Account>();
+  readonly #began = performance.now();
+  readonly #phases: { phase: Phase; ms: number }[] = [];
+  readonly #emit: (event: UpdateEvent) => void;
+  readonly notes: string[] = [];
+  #phase: { readonly phase: Phase; readonly atMs: number } | null = null;
+
+  constructor(engines: readonly LedgerEngine[], emit: (event: UpdateEvent) => void) {
+    this.#emit = emit;
+    for (const engine of engines) {
+      this.#accounts.set(engine.id, {
+        engine,
+        engineVersion: null,
+        workers: null,
+        state: 'unknown',
+        history: [],
+        pauseAtMs: null,
+        resumeAtMs: null,
+        transport: null,
+        weightVersion: null,
+        proof: null,
+        error: null,
+      });
+    }
+  }
+
+  #now(): number {
+    return performance.now() - this.#began;
+  }
+
+  #account(id: string): Account {
+    const account = this.#accounts.get(id);
+    if (account === undefined) throw new Error(`no account for engine ${id}`);
+    return account;
+  }
+
+  get phase(): Phase | null {
+    return this.#phase?.phase ?? null;
+  }
+
+  /** Begins a phase; the one before it ends. */
+  enter(phase: Phase): void {
+    this.#leave();
+    this.#phase = { phase, atMs: this.#now() };
+    this.#emit({ kind: 'phase', phase });
+  }
+
+  #leave(): void {
+    if (this.#phase === null) return;
+    this.#phases.push({ phase: this.#phase.phase, ms: this.#now() - this.#phase.atMs });
+    this.#phase = null;
+  }
+
+  note(text: string): void {
+    if (this.notes.includes(text)) return;
+    this.notes.push(text);
+    this.#emit({ kind: 'note', text });
+  }
+
+  state(id: string): EngineState {
+    return this.#account(id).state;
+  }
+
+  is(id: string, ...states: readonly EngineState[]): boolean {
+    return states.includes(this.#account(id).state);
+  }
+
+  set(id: string, state: EngineState, reason: string | null = null): void {
+    const account = this.#account(id);
+    if (account.state === state) return;
+    account.state = state;
+    account.history.push({ state, atMs: this.#now(), reason });
+    this.#emit({ kind: 'engine', engine: id, state, reason });
+  }
+
+  /** Quarantines with its cause; an engine keeps its first cause. */
+  quarantine(id: string, error: unknown): void {
+    this.fail(id, error);
+    this.set(id, 'quarantined', error instanceof Error ? error.message : String(error));
+  }
+
+  fail(id: string, error: unknown): void {
+    this.#account(id).error ??= error;
+  }
+
+  healed(id: string): void {
+    this.#account(id).error = null;
+  }
+
+  identify(id: string, facts: { readonly engineVersion?: string; readonly workers?: number }): void {
+    const account = this.#account(id);
+    account.engineVersion = facts.engineVersion ?? account.engineVersion;
+    account.workers = facts.workers ?? account.workers;
+  }
+
+  pauseRequested(id: string): void {
+    this.#account(id).pauseAtMs ??= this.#now();
+  }
+
+  resumed(id: string): void {
+    this.#account(id).resumeAtMs = this.#now();
+  }
+
+  received(id: string, transport: TransportName): void {
+    this.#account(id).transport = transport;
+    this.set(id, 'received', transport);
+  }
+
+  proof(id: string, proof: ProofReport): void {
+    this.#account(id).proof = proof;
+  }
+
+  weightVersion(id: string, version: string): void {
+    this.#account(id).weightVersion = version;
+  }
+
+  firstError(): unknown {
+    for (const account of this.#accounts.values()) if (account.error !== null) return account.error;
+    return null;
+  }
+
+  /** Engines in any of these states. */
+  in(...states: readonly EngineState[]): string[] {
+    return [...this.#accounts.values()].filter((a) => states.includes(a.state)).map((a) => a.engine.id);
+  }
+
+  /** Milliseconds from the first pause request to the last resume; null when nobody was paused and resumed. */
+  pauseMs(): number | null {
+    const accounts = [...this.#accounts.values()].filter(
+      (a) => a.pauseAtMs !== null && a.resumeAtMs !== null,
+    );
+    if (accounts.length === 0) return null;
+    return (
+      Math.max(...accounts.map((a) => a.resumeAtMs ?? 0)) - Math.min(...accounts.map((a) => a.pauseAtMs ?? 0))
+    );
+  }
+
+  close(): {
+    readonly phases: readonly { readonly phase: Phase; readonly ms: number }[];
+    readonly engines: EngineReport[];
+  } {
+    this.#leave();
+    const engines = [...this.#accounts.values()].map((a) => ({
+      id: a.engine.id,
+      url: a.engine.url,
+      dialect: a.engine.dialect,
+      engineVersion: a.engineVersion,
+      workers: a.workers,
+      state: a.state,
+      transport: a.transport,
+      history: [...a.history],
+      pausedMs: a.pauseAtMs === null || a.resumeAtMs === null ? null : a.resumeAtMs - a.pauseAtMs,
+      weightVersion: a.weightVersion,
+      proof: a.proof,
+      error: a.error === null ? null : reportError(a.error),
+    }));
+    return { phases: [...this.#phases], engines };
+  }
+}
