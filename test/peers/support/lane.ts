@@ -1,0 +1,44 @@
+import { afterAll, beforeAll, describe, type RunnerTestSuite, test } from 'vitest';
+import { reportLane } from './report.js';
+import { type PythonEnvironment, type PythonPackages, tryPython } from './venv.js';
+
+const statesOf = (suite: Pick<RunnerTestSuite, 'tasks'>): readonly (string | undefined)[] =>
+  suite.tasks.flatMap((task) => (task.type === 'suite' ? statesOf(task) : [task.result?.state]));
+
+/**
+ * A lane: tests against software that this project did not write, in the Python environment that holds it. A lane whose
+ * packages can't be had prints `SKIPPED <lane>: <why>` and shows as skipped; it is never silent.
+ *
+ * @example
+ * await lane('tcpstore', vllmPackages('0.32.0'), (python) => {
+ *   test('a real client joins', async () => { await run(python.python, ['-c', '…']) });
+ * });
+ */
+export async function lane(
+  name: string,
+  packages: PythonPackages,
+  tests: (python: PythonEnvironment) => void,
+): Promise<void> {
+  const attempt = await tryPython(packages);
+  if (attempt.environment === null) {
+    reportLane(name, 'SKIPPED', attempt.why, 0);
+    describe.skip(`lane ${name} (SKIPPED: ${attempt.why})`, () => test(name, () => {}));
+    return;
+  }
+  const environment = attempt.environment;
+  describe(`lane ${name}`, () => {
+    let started = 0;
+    beforeAll(() => {
+      started = performance.now();
+    });
+    // biome-ignore lint/correctness/noEmptyPattern: vitest parses the parameter and wants a pattern
+    afterAll(({}, suite) => {
+      const states = statesOf(suite);
+      const passed = states.filter((state) => state === 'pass').length;
+      const good = passed > 0 && !states.includes('fail');
+      const what = `${packages.name}: ${passed} of ${states.length} passed`;
+      reportLane(name, good ? 'RAN' : 'FAILED', what, (performance.now() - started) / 1000);
+    });
+    tests(environment);
+  });
+}
