@@ -1,0 +1,188 @@
+/**
+ * Options of a push from a TOML file and from the command line, through one schema.
+ *
+ * A file has no secrets: it names the environment variables that hold them.
+ */
+import { open } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { parse, TomlError } from 'smol-toml';
+import { describeIssues, type Origin } from './config/problems.js';
+import { type Settings, settingsSchema } from './config/schema.js';
+import { WeightcastError } from './errors.js';
+import type { EngineSpec, FleetOptions, UpdateTimeouts } from './update/types.js';
+
+export type { Settings } from './config/schema.js';
+
+const LARGEST_FILE = 1 << 20;
+
+/**
+ * Reads and validates a configuration file; paths in it are relative to its folder.
+ * @throws WeightcastError WC_CONFIG_INVALID, which names the file, the key, the allowed values and the nearest known key
+ */
+export async function readSettingsFile(path: string): Promise<Settings> {
+  const settings = validateSettings(parseToml(await readBounded(path), path), { kind: 'file', path });
+  const folder = dirname(resolve(path));
+  const absolute = (value: string | undefined) => (value === undefined ? undefined : resolve(folder, value));
+  return defined({
+    ...settings,
+    recover: absolute(settings.recover),
+    cuda_library: absolute(settings.cuda_library),
+    nccl_library: absolute(settings.nccl_library),
+  });
+}
+
+/**
+ * Validates options that have the file's names.
+ * @throws WeightcastError WC_CONFIG_INVALID with one sentence a problem
+ */
+export function validateSettings(input: unknown, origin: Origin): Settings {
+  const result = settingsSchema.safeParse(input);
+  const problems = result.success
+    ? secretsInFile(result.data, origin)
+    : describeIssues(result.error.issues, input, origin);
+  if (result.success && problems.length === 0) return defined(result.data);
+  throw invalid(`${origin.kind === 'file' ? `${origin.path}: ` : ''}${problems.join('; ')}`);
+}
+
+/** The command line overrides the file; timeouts and headers one by one, engines as a list. */
+export function mergeSettings(file: Settings, flags: Settings): Settings {
+  return defined({
+    ...file,
+    ...flags,
+    timeouts: merged(file.timeouts, flags.timeouts),
+    headers: merged(file.headers, flags.headers),
+    headers_from_env: merged(file.headers_from_env, flags.headers_from_env),
+  });
+}
+
+/**
+ * What {@link connectFleet} takes: milliseconds, and secrets read from the environment.
+ * @throws WeightcastError WC_CONFIG_INVALID when no engine is given, a variable is not set, or two options exclude each other
+ */
+export function fleetOptions(
+  settings: Settings,
+  env: Readonly<Record<string, string | undefined>>,
+): FleetOptions {
+  const engines = settings.engine ?? [];
+  if (engines.length === 0) throw invalid('no engine given: pass --engine URL, or [[engine]] in the file');
+  if (settings.emulate === true && (settings.cuda_library ?? settings.nccl_library) !== undefined) {
+    throw invalid('emulate selects the emulated libraries: leave out cuda_library and nccl_library');
+  }
+  return defined({
+    engines: engines.map(
+      (engine): EngineSpec =>
+        defined({
+          url: engine.url,
+          dialect: engine.dialect,
+          apiKey: fromEnv(engine.api_key_env, 'api_key_env', env),
+          headers: allHeaders(engine, env),
+        }),
+    ),
+    transport: settings.transport,
+    fallback: settings.fallback,
+    recover: settings.recover,
+    emulate: settings.emulate,
+    cudaLibrary: settings.cuda_library,
+    ncclLibrary: settings.nccl_library,
+    device: settings.device,
+    packed: settings.packed,
+    packedBufferBytes: settings.packed_buffer_bytes,
+    masterAddress: settings.master_address,
+    masterPort: settings.master_port,
+    pauseMode: settings.pause_mode,
+    clearCache: settings.clear_cache,
+    verify: settings.verify,
+    apiKey: fromEnv(settings.api_key_env, 'api_key_env', env),
+    headers: allHeaders(settings, env),
+    timeouts: settings.timeouts && milliseconds(settings.timeouts),
+  });
+}
+
+async function readBounded(path: string): Promise<string> {
+  try {
+    await using file = await open(path, 'r');
+    const { size } = await file.stat().then((stat) => (stat.isFile() ? stat : Promise.reject(notAFile)));
+    if (size > LARGEST_FILE)
+      throw invalid(`${path}: ${size} bytes; a configuration has at most ${LARGEST_FILE}`);
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(LARGEST_FILE), 0, LARGEST_FILE, 0);
+    return new TextDecoder('utf-8', { fatal: true }).decode(buffer.subarray(0, bytesRead));
+  } catch (cause) {
+    if (cause instanceof WeightcastError) throw cause;
+    throw invalid(
+      `${path}: cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`,
+      cause,
+    );
+  }
+}
+
+const notAFile = new Error('not a regular file');
+
+function parseToml(text: string, path: string): unknown {
+  try {
+    return parse(text, { maxDepth: 16, unsafeKeyBehaviour: 'throw' });
+  } catch (cause) {
+    if (!(cause instanceof TomlError)) throw cause;
+    const reason = cause.message.split('\n', 1)[0] ?? '';
+    throw invalid(`${path}:${cause.line}:${cause.column}: ${reason}`, cause);
+  }
+}
+
+function secretsInFile(settings: Settings, origin: Origin): string[] {
+  if (origin.kind !== 'file') return [];
+  return [settings, ...(settings.engine ?? [])]
+    .flatMap((table) => Object.keys(table.headers ?? {}))
+    .filter((name) => /^(proxy-)?authorization$|cookie|api-?key|token/i.test(name))
+    .map((name) => `headers.${name}: secrets do not belong in this file; use headers_from_env.${name}`);
+}
+
+interface HeaderTables {
+  readonly headers?: Readonly<Record<string, string>> | undefined;
+  readonly headers_from_env?: Readonly<Record<string, string>> | undefined;
+}
+
+function allHeaders(table: HeaderTables, env: Readonly<Record<string, string | undefined>>) {
+  const secret = Object.entries(table.headers_from_env ?? {}).map(
+    ([name, variable]) => [name, fromEnv(variable, `headers_from_env.${name}`, env)] as const,
+  );
+  const headers: Record<string, string | undefined> = { ...table.headers, ...Object.fromEntries(secret) };
+  return Object.keys(headers).length === 0 ? undefined : (headers as Record<string, string>);
+}
+
+function fromEnv(
+  name: string | undefined,
+  key: string,
+  env: Readonly<Record<string, string | undefined>>,
+): string | undefined {
+  if (name === undefined) return undefined;
+  const value = env[name];
+  if (value === undefined || value === '') {
+    throw invalid(`${key}: the environment variable ${name} is not set`);
+  }
+  if (!/^[\t\x20-\x7e]*$/.test(value)) {
+    throw invalid(`${key}: the environment variable ${name} is not printable ASCII on one line`);
+  }
+  return value;
+}
+
+function milliseconds(seconds: NonNullable<Settings['timeouts']>): Partial<UpdateTimeouts> {
+  return Object.fromEntries(
+    Object.entries(seconds).map(([name, value]) => [name, Math.ceil((value ?? 0) * 1000)]),
+  );
+}
+
+function merged<T extends object>(under: T | undefined, over: T | undefined): T | undefined {
+  return under === undefined ? over : over === undefined ? under : { ...under, ...over };
+}
+
+type Defined<T> = { [K in keyof T as undefined extends T[K] ? never : K]: T[K] } & {
+  [K in keyof T as undefined extends T[K] ? K : never]?: Exclude<T[K], undefined>;
+};
+
+/** Without the keys whose value is undefined: "not given" has one representation. */
+function defined<T extends object>(value: T): Defined<T> {
+  return Object.fromEntries(Object.entries(value).filter(([, member]) => member !== undefined)) as Defined<T>;
+}
+
+function invalid(message: string, cause?: unknown): WeightcastError {
+  return new WeightcastError('WC_CONFIG_INVALID', message, { cause });
+}

@@ -1,0 +1,87 @@
+/** Turns what zod found into sentences that name the key and what it may be. */
+import type { z } from 'zod';
+import { nearestKey } from './nearest.js';
+import { knownKeys } from './schema.js';
+
+export type Origin = { readonly kind: 'file'; readonly path: string } | { readonly kind: 'flags' };
+
+type Issue = z.core.$ZodIssue;
+
+/** One sentence for each problem, such as 'transport: must be one of "nccl", "filesystem", not "ncl"'. */
+export function describeIssues(issues: readonly Issue[], input: unknown, origin: Origin): string[] {
+  return issues.flatMap((issue) => describe(issue, input, origin));
+}
+
+function describe(issue: Issue, input: unknown, origin: Origin): string[] {
+  const at = keyName(issue.path, origin);
+  switch (issue.code) {
+    case 'unrecognized_keys':
+      return issue.keys.map((key) => unknownKey(key, issue.path, origin));
+    case 'invalid_value':
+      return [
+        `${at}: must be one of ${issue.values.map((v) => JSON.stringify(v)).join(', ')}${not(issue, input)}`,
+      ];
+    case 'invalid_type':
+      return [`${at}: must be ${article(issue.expected)}${not(issue, input)}`];
+    case 'invalid_key':
+      return [`${at}: ${issue.issues[0]?.message ?? issue.message}`];
+    default:
+      return [`${at}: ${issue.message}`];
+  }
+}
+
+function unknownKey(key: string, path: readonly PropertyKey[], origin: Origin): string {
+  const at = keyName([...path, key], origin);
+  if (/^(api_?key|key|token|bearer|password|secret|authorization)$/i.test(key)) {
+    return `${at}: secrets do not belong in this file; put the name of an environment variable in api_key_env`;
+  }
+  const near = nearestKey(key, knownKeys(path));
+  return near === null ? `${at}: unknown key` : `${at}: unknown key; did you mean ${near}?`;
+}
+
+/** 'engine[0].url' in a file, '--engine' on the command line. */
+function keyName(path: readonly PropertyKey[], origin: Origin): string {
+  if (origin.kind === 'flags') return flagName(path);
+  let name = '';
+  for (const part of path)
+    name += typeof part === 'number' ? `[${part}]` : `${name === '' ? '' : '.'}${String(part)}`;
+  return name === '' ? 'the file' : name;
+}
+
+function flagName(path: readonly PropertyKey[]): string {
+  const [first, second] = path;
+  if (first === 'timeouts') return `--timeout-${String(second)}`;
+  if (first === 'headers') return `--header ${String(second)}`;
+  if (first === 'headers_from_env') return `--header-env ${String(second)}`;
+  if (first === 'clear_cache' || first === 'packed') return `--[no-]${dashed(first)}`;
+  return `--${dashed(String(first))}`;
+}
+
+function dashed(key: string): string {
+  return key.replaceAll('_', '-');
+}
+
+function article(expected: string): string {
+  const names: Record<string, string> = {
+    boolean: 'true or false',
+    number: 'a number',
+    string: 'a string',
+    array: 'an array ([[engine]] tables, or strings)',
+    object: 'a table',
+    record: 'a table',
+  };
+  return names[expected] ?? `a value of type ${expected}`;
+}
+
+/** What was found instead; header values are never shown. */
+function not(issue: Issue, input: unknown): string {
+  let value = input;
+  for (const part of issue.path) {
+    if (part === 'headers') return '';
+    if (typeof value !== 'object' || value === null) break;
+    value = (value as Record<PropertyKey, unknown>)[part];
+  }
+  if (value === undefined) return '';
+  const shown = JSON.stringify(value) ?? String(value);
+  return `, not ${shown.length > 60 ? `${shown.slice(0, 60)}…` : shown}`;
+}

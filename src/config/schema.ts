@@ -1,0 +1,107 @@
+/**
+ * Every option of a push, once: the keys of the configuration file, which are also the command line's flags with `_` for `-`.
+ * Values of both go through this schema.
+ */
+import { z } from 'zod';
+import { parseByteSize } from './bytes.js';
+
+const text = z.string().min(1, 'must not be empty').max(4096, 'is longer than 4096 characters');
+const whole = (low: number, high: number) =>
+  z
+    .number()
+    .refine(
+      (value) => Number.isInteger(value) && value >= low && value <= high,
+      `must be a whole number from ${low} to ${high}`,
+    );
+const seconds = z
+  .number()
+  .positive('must be more than 0 seconds')
+  .max(86_400, 'must be at most 86400 seconds');
+
+const envName = text.regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'must be the name of an environment variable');
+const headerName = z.string().regex(/^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$/, 'is not a valid header name');
+const headerValue = z
+  .string()
+  .max(8192, 'is longer than 8192 characters')
+  .regex(/^[\t\x20-\x7e]*$/, 'must be printable ASCII on one line');
+
+const LARGEST_BUFFER = 2 ** 36;
+const byteSize = z.unknown().transform((value, context): number => {
+  const bytes = typeof value === 'string' ? parseByteSize(value) : value;
+  if (typeof bytes === 'number' && Number.isInteger(bytes) && bytes >= 1 && bytes <= LARGEST_BUFFER) {
+    return bytes;
+  }
+  context.addIssue('must be a size from 1 byte to 64 GiB, such as 268435456, "256MiB" or "1GiB"');
+  return z.NEVER;
+});
+
+const engineUrl = text.superRefine((value, context) => {
+  const parsed = URL.canParse(value) ? new URL(value) : null;
+  if (parsed === null || !/^https?:$/.test(parsed.protocol)) {
+    context.addIssue('must be an http:// or https:// address, such as http://10.0.0.5:8000');
+  } else if (parsed.username !== '' || parsed.password !== '') {
+    context.addIssue('must not contain a user or password: pass the key by api_key_env');
+  } else if (parsed.search !== '' || parsed.hash !== '') {
+    context.addIssue('must not contain a query or a fragment');
+  }
+});
+
+const engineTable = z.strictObject({
+  url: engineUrl,
+  dialect: text.optional(),
+  api_key_env: envName.optional(),
+  headers: z.record(headerName, headerValue).optional(),
+  headers_from_env: z.record(headerName, envName).optional(),
+});
+
+/** 'vllm=http://host:8000' is short for { dialect = "vllm", url = "http://host:8000" }. */
+const engine = z.preprocess((value) => {
+  if (typeof value !== 'string') return value;
+  const match = /^([a-z][a-z0-9_-]*)=(.*)$/s.exec(value);
+  return match === null ? { url: value } : { dialect: match[1], url: match[2] };
+}, engineTable);
+
+const timeouts = z.strictObject({
+  probe: seconds.optional(),
+  pause: seconds.optional(),
+  resume: seconds.optional(),
+  rendezvous: seconds.optional(),
+  update: seconds.optional(),
+  checksum: seconds.optional(),
+  score: seconds.optional(),
+});
+
+export const settingsSchema = z.strictObject({
+  engine: z.array(engine).max(4096, 'at most 4096 engines').optional(),
+  transport: z.enum(['nccl', 'filesystem']).optional(),
+  fallback: z.enum(['filesystem', 'none']).optional(),
+  recover: text.optional(),
+  emulate: z.boolean().optional(),
+  packed: z.boolean().optional(),
+  packed_buffer_bytes: byteSize.optional(),
+  master_address: text.optional(),
+  master_port: whole(0, 65_535).optional(),
+  device: whole(0, 1023).optional(),
+  weight_version: text.max(256, 'is longer than 256 characters').optional(),
+  pause_mode: z.enum(['keep', 'wait', 'abort']).optional(),
+  clear_cache: z.boolean().optional(),
+  verify: z.enum(['auto', 'digest', 'fingerprint', 'none']).optional(),
+  cuda_library: text.optional(),
+  nccl_library: text.optional(),
+  api_key_env: envName.optional(),
+  headers: z.record(headerName, headerValue).optional(),
+  headers_from_env: z.record(headerName, envName).optional(),
+  timeouts: timeouts.optional(),
+  interval: seconds.optional(),
+});
+
+/** Validated options, of a file or of the command line, under the file's names; times in seconds. */
+export type Settings = z.output<typeof settingsSchema>;
+
+/** The keys that exist in the table at `path`, to suggest from. */
+export function knownKeys(path: readonly PropertyKey[]): readonly string[] {
+  if (path.length === 0) return Object.keys(settingsSchema.shape);
+  if (path[0] === 'timeouts') return Object.keys(timeouts.shape);
+  if (path[0] === 'engine' && path.length === 2) return Object.keys(engineTable.shape);
+  return [];
+}
