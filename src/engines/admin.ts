@@ -48,7 +48,12 @@ export interface Capabilities {
   readonly shutdownTransfer: boolean;
   /** `reset_prefix_cache` says whether it did. */
   readonly resetSaysSuccess: boolean;
+  /** What happens to new requests during a pause by abort or wait; 'keep' queues them everywhere. */
   readonly newRequestsWhilePaused: 'queue' | 'refuse';
+  /** False where the server has no weight-transfer routes: only `reloadFromDisk` updates it. */
+  readonly weightTransfer: boolean;
+  /** `isPaused` says false after a pause by 'keep', though it holds. */
+  readonly isPausedLiesAfterKeep: boolean;
 }
 
 /** One engine's seat in a communicator: its workers are ranks rankOffset .. rankOffset + its world size - 1. */

@@ -1,0 +1,258 @@
+/**
+ * The one HTTP client for admin calls: deadlines, retry, credentials and bounds live here and in no dialect. Inference traffic
+ * never shares its connections.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Agent, type Dispatcher } from 'undici';
+import { WeightcastError } from '../errors.js';
+import type { Budget, Exchange, Reply } from './admin.js';
+import {
+  backoffMs,
+  DEFAULT_BUDGETS,
+  DEFAULT_RETRY,
+  type Deadline,
+  deadlineOf,
+  type RetryPolicy,
+} from './budgets.js';
+import { type CallSite, transportError } from './transport-error.js';
+
+/** Where an engine is and how to authenticate. */
+export interface EngineTarget {
+  /** As the user names it: its URL without a trailing slash. */
+  readonly id: string;
+  readonly dialect: string;
+  /** http(s) URL without a trailing slash; a path (a proxy's prefix) is kept in front of every route. */
+  readonly url: string;
+  readonly headers: Readonly<Record<string, string>>;
+  /** Sent as a bearer token; null sends none. */
+  readonly apiKey: string | null;
+}
+
+export interface HttpClientOptions {
+  readonly budgets?: Partial<Readonly<Record<Budget, Deadline>>>;
+  readonly retry?: Partial<RetryPolicy>;
+  /** Largest accepted answer in bytes; default 64 MiB. */
+  readonly maxBodyBytes?: number;
+  /** Milliseconds to open a connection; default 5,000. */
+  readonly connectTimeoutMs?: number;
+  /** Replaces the client's own pools, for tests. */
+  readonly dispatcher?: Dispatcher;
+}
+
+export interface ExchangeOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Total milliseconds; default: the exchange's budget. */
+  readonly timeoutMs?: number | undefined;
+}
+
+export interface HttpClient {
+  /**
+   * Runs one exchange to its deadline. A retryable one is repeated after transport errors and 5xx answers; any other is sent once.
+   *
+   * @throws WeightcastError WC_ENGINE_UNREACHABLE, WC_ENGINE_TIMEOUT, WC_ENGINE_PROTOCOL, WC_NATIVE_CLOSED, WC_UPDATE_ABORTED, and
+   * whatever the dialect makes of the answer. `details.sent` is false when the engine certainly never got the request.
+   */
+  exchange<T>(engine: EngineTarget, exchange: Exchange<T>, options?: ExchangeOptions): Promise<T>;
+  /** Drops every connection; safe to call twice. */
+  close(): Promise<void>;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** A client with its own connection pool for each engine. */
+export function createHttpClient(options: HttpClientOptions = {}): HttpClient {
+  return new PooledClient(options);
+}
+
+const MAX_BODY_BYTES = 64 * 1024 * 1024;
+
+class PooledClient implements HttpClient {
+  readonly #dispatcher: Dispatcher;
+  readonly #budgets: Readonly<Record<Budget, Deadline>>;
+  readonly #retry: RetryPolicy;
+  readonly #maxBodyBytes: number;
+  #closing: Promise<void> | null = null;
+
+  constructor(options: HttpClientOptions) {
+    this.#budgets = { ...DEFAULT_BUDGETS, ...options.budgets };
+    this.#retry = { ...DEFAULT_RETRY, ...options.retry };
+    this.#maxBodyBytes = options.maxBodyBytes ?? MAX_BODY_BYTES;
+    this.#dispatcher =
+      options.dispatcher ??
+      new Agent({
+        // One request a connection: a /health never waits behind a long /update_weights.
+        pipelining: 1,
+        connections: 32,
+        // uvicorn drops idle connections after 5 s. A request on a connection that is just being dropped fails, and one that
+        // may be sent only once cannot be repeated: so idle connections are ours to drop, well before that.
+        keepAliveTimeout: 2_000,
+        keepAliveMaxTimeout: 2_000,
+        headersTimeout: 0,
+        bodyTimeout: 0,
+        connect: { timeout: options.connectTimeoutMs ?? 5_000 },
+      });
+  }
+
+  async exchange<T>(engine: EngineTarget, exchange: Exchange<T>, options: ExchangeOptions = {}): Promise<T> {
+    const site = { engine: engine.id, url: requestUrl(engine, exchange), operation: exchange.operation };
+    if (this.#closing !== null) throw transportError({ code: 'UND_ERR_CLOSED' }, site);
+    const deadline = deadlineOf(this.#budgets[exchange.budget], options.timeoutMs);
+    const attempts = exchange.retryable ? this.#retry.attempts : 1;
+    const endsAt = performance.now() + deadline.totalMs;
+    for (let attempt = 1; ; attempt += 1) {
+      const leftMs = endsAt - performance.now();
+      try {
+        const reply = await this.#send(engine, exchange, site, {
+          signal: options.signal,
+          timeoutMs: Math.max(1, Math.min(deadline.attemptMs, leftMs)),
+        });
+        return exchange.read(reply);
+      } catch (error) {
+        const delayMs = backoffMs(this.#retry, attempt);
+        if (attempt >= attempts || !isTransient(error) || performance.now() + delayMs >= endsAt) {
+          throw withAttempts(error, attempt);
+        }
+        await pause(delayMs, options.signal, site);
+      }
+    }
+  }
+
+  async #send(
+    engine: EngineTarget,
+    exchange: Exchange<unknown>,
+    site: CallSite,
+    limits: { readonly signal: AbortSignal | undefined; readonly timeoutMs: number },
+  ): Promise<Reply> {
+    const { signal, timeoutMs } = limits;
+    if (signal?.aborted) throw interrupted(signal, site, false);
+    const stop = new AbortController();
+    const onAbort = () => stop.abort(interrupted(signal, site, true));
+    const timer = setTimeout(() => stop.abort(timedOut(site, timeoutMs)), timeoutMs);
+    signal?.addEventListener('abort', onAbort, { once: true });
+    try {
+      const url = new URL(site.url);
+      const response = await this.#dispatcher.request({
+        origin: url.origin,
+        path: `${url.pathname}${url.search}`,
+        method: exchange.method,
+        headers: requestHeaders(engine, exchange),
+        body: exchange.body === null ? null : JSON.stringify(exchange.body),
+        signal: stop.signal,
+      });
+      const text = await readBounded(response.body, this.#maxBodyBytes, site);
+      const contentType = response.headers['content-type'];
+      return {
+        status: response.statusCode,
+        contentType: (Array.isArray(contentType) ? contentType[0] : contentType) ?? null,
+        text,
+        json: parseJson(text),
+      };
+    } catch (error) {
+      throw transportError(stop.signal.aborted ? stop.signal.reason : error, site);
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', onAbort);
+    }
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#dispatcher.destroy();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+function requestUrl(engine: EngineTarget, exchange: Exchange<unknown>): string {
+  const query = new URLSearchParams(exchange.query).toString();
+  return `${engine.url.replace(/\/+$/, '')}${exchange.path}${query === '' ? '' : `?${query}`}`;
+}
+
+function requestHeaders(engine: EngineTarget, exchange: Exchange<unknown>): Record<string, string> {
+  const headers: Record<string, string> = {};
+  for (const [name, value] of Object.entries(engine.headers)) headers[name.toLowerCase()] = value;
+  if (engine.apiKey !== null) headers.authorization = `Bearer ${engine.apiKey}`;
+  // vLLM 0.32 and later take a body without it for no body at all.
+  if (exchange.method === 'POST') headers['content-type'] = 'application/json';
+  return headers;
+}
+
+async function readBounded(
+  body: AsyncIterable<Uint8Array> & { destroy(): unknown },
+  maxBytes: number,
+  site: CallSite,
+): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let byteLength = 0;
+  for await (const chunk of body) {
+    byteLength += chunk.byteLength;
+    if (byteLength > maxBytes) {
+      // Leaving the loop destroys the stream, and with it the connection.
+      throw new WeightcastError(
+        'WC_ENGINE_PROTOCOL',
+        `${site.operation}: the answer is larger than ${maxBytes} bytes`,
+        { engine: site.engine, details: { operation: site.operation, url: site.url, maxBytes } },
+      );
+    }
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString('utf8');
+}
+
+function parseJson(text: string): unknown {
+  if (text === '') return undefined;
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return undefined;
+  }
+}
+
+/** A dialect marks an answer that would only repeat with `transient: false`. */
+function isTransient(error: unknown): boolean {
+  if (!(error instanceof WeightcastError)) return false;
+  if (error.code === 'WC_ENGINE_UNREACHABLE' || error.code === 'WC_ENGINE_TIMEOUT') return true;
+  const { status, transient } = error.details;
+  return (
+    error.code === 'WC_ENGINE_HTTP' && typeof status === 'number' && status >= 500 && transient !== false
+  );
+}
+
+async function pause(delayMs: number, signal: AbortSignal | undefined, site: CallSite): Promise<void> {
+  try {
+    await sleep(delayMs, undefined, signal === undefined ? {} : { signal });
+  } catch {
+    throw interrupted(signal, site, true);
+  }
+}
+
+function timedOut(site: CallSite, timeoutMs: number): WeightcastError {
+  const seconds = Math.round(timeoutMs / 100) / 10;
+  return new WeightcastError(
+    'WC_ENGINE_TIMEOUT',
+    `${site.operation}: no answer from ${site.url} within ${seconds} s`,
+    { engine: site.engine, details: { operation: site.operation, url: site.url, timeoutMs, sent: true } },
+  );
+}
+
+function interrupted(signal: AbortSignal | undefined, site: CallSite, sent: boolean): WeightcastError {
+  const reason: unknown = signal?.reason;
+  if (reason instanceof WeightcastError) return reason;
+  return new WeightcastError('WC_UPDATE_ABORTED', `${site.operation} was interrupted`, {
+    engine: site.engine,
+    cause: reason,
+    details: { operation: site.operation, url: site.url, sent },
+  });
+}
+
+function withAttempts(error: unknown, attempts: number): unknown {
+  if (attempts === 1 || !(error instanceof WeightcastError)) return error;
+  return new WeightcastError(error.code, `${error.message} (tried ${attempts} times)`, {
+    engine: error.engine ?? undefined,
+    phase: error.phase ?? undefined,
+    remedy: error.remedy,
+    cause: error.cause,
+    details: { ...error.details, attempts },
+  });
+}

@@ -1,0 +1,113 @@
+/** Finds out what a server is before anything with effects is sent to it. */
+import { WeightcastError } from '../../errors.js';
+import type { EngineAdmin, Exchange, Reply } from '../admin.js';
+import type { EngineTarget, ExchangeOptions, HttpClient } from '../http.js';
+import { vllmAdmin } from './admin.js';
+import { crossCheck, lacksAdminRoutes, type Selection, selectDialect } from './dialects.js';
+import { type FailedCall, failure, isRecord } from './errors.js';
+import * as read from './read.js';
+
+/**
+ * The admin operations of the server at `target`: its dialect by /version, held against the routes of /openapi.json.
+ *
+ * @throws WeightcastError WC_ENGINE_VERSION, WC_ENGINE_DEV_MODE, WC_ENGINE_PROTOCOL, and what the HTTP client throws.
+ */
+export async function connectVllm(
+  http: HttpClient,
+  target: EngineTarget,
+  options: ExchangeOptions = {},
+): Promise<EngineAdmin> {
+  const version = await http.exchange(target, versionProbe(target), options);
+  const selection = selectDialect(version, target.id);
+  const routes = await http.exchange(target, routesProbe(), options);
+  const { dialect, notes } =
+    routes === null
+      ? await withoutRoutes(http, target, selection, options)
+      : withRoutes(target, selection, routes);
+  return vllmAdmin({ engine: target.id, version, notes }, dialect);
+}
+
+function withRoutes(target: EngineTarget, selection: Selection, routes: ReadonlySet<string>): Selection {
+  if (lacksAdminRoutes(routes)) {
+    throw new WeightcastError('WC_ENGINE_DEV_MODE', 'the server lists none of the admin routes', {
+      engine: target.id,
+    });
+  }
+  return crossCheck(selection, routes);
+}
+
+async function withoutRoutes(
+  http: HttpClient,
+  target: EngineTarget,
+  selection: Selection,
+  options: ExchangeOptions,
+): Promise<Selection> {
+  const call = { engine: target.id, operation: 'get_world_size', route: 'admin' } as const;
+  await http.exchange(
+    target,
+    probe(call.operation, '/get_world_size', (reply) => read.worldSize(reply, call)),
+    options,
+  );
+  const note = 'the server does not list its routes (/openapi.json): the dialect is by version alone';
+  return { ...selection, notes: [...selection.notes, note] };
+}
+
+function versionProbe(target: EngineTarget): Exchange<string> {
+  const call: FailedCall = { engine: target.id, operation: 'version', route: 'open' };
+  return probe(call.operation, '/version', (reply) => {
+    if (reply.status === 404) throw notVllm(target, failure(reply, call));
+    return read.text('version')(reply, call);
+  });
+}
+
+function notVllm(target: EngineTarget, cause: WeightcastError): WeightcastError {
+  const remedy = target.url.endsWith('/v1')
+    ? `Leave out /v1: ${target.url.slice(0, -'/v1'.length)}`
+    : 'Check the address: vLLM answers at /version.';
+  return new WeightcastError('WC_ENGINE_PROTOCOL', `${target.url} is not a vLLM server: it has no /version`, {
+    engine: target.id,
+    remedy,
+    cause,
+    details: cause.details,
+  });
+}
+
+/** Paths of the OpenAPI document; null when the server does not give one, which operators may choose. */
+function routesProbe(): Exchange<ReadonlySet<string> | null> {
+  return {
+    ...probe('openapi', '/openapi.json', (reply) => {
+      const paths = reply.status === 200 && isRecord(reply.json) ? reply.json.paths : undefined;
+      return isRecord(paths) ? new Set(Object.keys(paths)) : null;
+    }),
+  };
+}
+
+/**
+ * True when anyone who reaches the server can pause it and change its weights: --api-key does not guard the admin routes.
+ * Asks without credentials.
+ */
+export function adminRoutesOpen(
+  http: HttpClient,
+  target: EngineTarget,
+  options: ExchangeOptions = {},
+): Promise<boolean> {
+  const stranger = { ...target, apiKey: null, headers: {} };
+  return http.exchange(
+    stranger,
+    probe('get_world_size', '/get_world_size', (reply) => reply.status === 200),
+    options,
+  );
+}
+
+function probe<T>(operation: string, path: string, readReply: (reply: Reply) => T): Exchange<T> {
+  return {
+    operation,
+    method: 'GET',
+    path,
+    query: {},
+    body: null,
+    retryable: true,
+    budget: 'probe',
+    read: readReply,
+  };
+}

@@ -1,0 +1,139 @@
+/**
+ * What each vLLM version speaks, as one table (contracts/vllm.md: measured on the versions recorded in test/vectors/vllm; the
+ * releases between them are read from source there). A row says what changed since the row before.
+ */
+import { WeightcastError } from '../../errors.js';
+import type { Capabilities } from '../admin.js';
+import { compareVersions, parseVersion, type VllmVersion } from './version.js';
+
+export interface Dialect {
+  readonly capabilities: Capabilities;
+  /** `is_checkpoint_format`: a field of update_info, later of the start body, later gone. */
+  readonly checkpointFormatIn: 'update' | 'start' | 'nowhere';
+}
+
+interface Row extends Partial<Omit<Capabilities, 'weightTransfer'>> {
+  readonly since: string;
+  readonly checkpointFormatIn?: Dialect['checkpointFormatIn'];
+}
+
+const FIRST: Required<Row> = {
+  since: '0.16.0',
+  rounds: 'one-shot',
+  packedIn: 'update',
+  uniqueId: 'store',
+  restoresByEmptyRound: false,
+  weightVersion: false,
+  weightChecker: false,
+  shutdownTransfer: false,
+  resetSaysSuccess: false,
+  newRequestsWhilePaused: 'queue',
+  isPausedLiesAfterKeep: true,
+  checkpointFormatIn: 'update',
+};
+
+const CHANGES: readonly Row[] = [
+  // The pause moved into the engine core.
+  { since: '0.17.0', isPausedLiesAfterKeep: false },
+  { since: '0.21.0', rounds: 'three-step', checkpointFormatIn: 'start' },
+  // Since 0.23 a failed update closes its session; start + finish after it was measured from 0.24 on.
+  { since: '0.24.0', restoresByEmptyRound: true },
+  { since: '0.25.0', checkpointFormatIn: 'nowhere' },
+  { since: '0.26.0', resetSaysSuccess: true },
+  { since: '0.27.0', weightVersion: true },
+  { since: '0.28.0', packedIn: 'init' },
+  // nccl_unique_id_b64 was seen in exactly 0.30.0 and from 0.32 on; the store works between them.
+  { since: '0.30.0', uniqueId: 'inline' },
+  { since: '0.30.1', uniqueId: 'store' },
+  { since: '0.32.0', uniqueId: 'inline', weightChecker: true, shutdownTransfer: true },
+  { since: '0.33.0', newRequestsWhilePaused: 'refuse' },
+];
+
+function sinceOf(row: Row): VllmVersion {
+  const version = parseVersion(row.since);
+  if (version === null) throw new Error(`bad row ${row.since}`);
+  return version;
+}
+
+const OLDEST = sinceOf(FIRST);
+const NEWEST = sinceOf(CHANGES.at(-1) ?? FIRST);
+
+/** Routes that a capability needs; without one of them the capability is absent, whatever the version says. */
+const ROUTES = {
+  admin: ['/pause', '/resume', '/is_paused', '/get_world_size', '/collective_rpc', '/reset_prefix_cache'],
+  transfer: ['/init_weight_transfer_engine', '/update_weights'],
+  rounds: ['/start_weight_update', '/finish_weight_update'],
+  weightVersion: ['/weight_info', '/update_weight_version'],
+  weightChecker: ['/weight_checker'],
+  shutdownTransfer: ['/shutdown_weight_transfer_engine'],
+} as const;
+
+export interface Selection {
+  readonly dialect: Dialect;
+  readonly notes: readonly string[];
+}
+
+/**
+ * The dialect of a version.
+ *
+ * @throws WeightcastError WC_ENGINE_VERSION when the version is older than 0.16 or no version at all.
+ */
+export function selectDialect(text: string, engine?: string): Selection {
+  const version = parseVersion(text);
+  if (version === null || compareVersions(version, OLDEST) < 0) {
+    const what = version === null ? 'is not a version that vLLM gives' : 'is older than 0.16';
+    throw new WeightcastError(
+      'WC_ENGINE_VERSION',
+      `the server says that it is vLLM ${JSON.stringify(text.slice(0, 80))}, which ${what}`,
+      { engine, details: { version: text.slice(0, 80) } },
+    );
+  }
+  const merged: Required<Row> = { ...FIRST };
+  for (const change of CHANGES) {
+    if (compareVersions(sinceOf(change), version) <= 0) Object.assign(merged, change);
+  }
+  const { since: _, checkpointFormatIn, ...capabilities } = merged;
+  const newer = version.major > NEWEST.major || version.minor > NEWEST.minor;
+  const notes = newer
+    ? [
+        `vLLM ${text} is newer than the versions that weightcast knows: it is spoken to as ${NEWEST.major}.${NEWEST.minor}`,
+      ]
+    : [];
+  return { dialect: { capabilities: { ...capabilities, weightTransfer: true }, checkpointFormatIn }, notes };
+}
+
+/** True when none of the admin routes is there: the server was started without development mode. */
+export function lacksAdminRoutes(routes: ReadonlySet<string>): boolean {
+  return !ROUTES.admin.some((route) => routes.has(route));
+}
+
+/** Holds a dialect against the routes that the server lists; what is missing is taken away and noted. */
+export function crossCheck(selection: Selection, routes: ReadonlySet<string>): Selection {
+  const { capabilities } = selection.dialect;
+  const notes = [...selection.notes];
+  const missing = (needed: readonly string[]) => needed.filter((route) => !routes.has(route));
+  const kept = (on: boolean, needed: readonly string[]) => {
+    const gone = on ? missing(needed) : [];
+    if (gone.length > 0) notes.push(`the server does not list ${gone.join(', ')}, which its version has`);
+    return on && gone.length === 0;
+  };
+  kept(true, ROUTES.admin);
+  const threeStep = capabilities.rounds === 'three-step';
+  const transfer = kept(true, threeStep ? [...ROUTES.transfer, ...ROUTES.rounds] : ROUTES.transfer);
+  // A build between two releases: which bodies it takes can't be known, and trying would have effects.
+  const contradiction = !threeStep && routes.has(ROUTES.rounds[0]);
+  if (contradiction) notes.push(`the server lists ${ROUTES.rounds[0]}, which its version does not have`);
+  return {
+    notes: transfer && !contradiction ? notes : [...notes, 'it can be updated by files only'],
+    dialect: {
+      ...selection.dialect,
+      capabilities: {
+        ...capabilities,
+        weightTransfer: transfer && !contradiction,
+        weightVersion: kept(capabilities.weightVersion, ROUTES.weightVersion),
+        weightChecker: kept(capabilities.weightChecker, ROUTES.weightChecker),
+        shutdownTransfer: kept(capabilities.shutdownTransfer, ROUTES.shutdownTransfer),
+      },
+    },
+  };
+}

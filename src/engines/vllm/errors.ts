@@ -1,0 +1,101 @@
+/** What a vLLM answer that is not success means. Every shape was recorded on real servers (test/vectors/vllm). */
+import { type ErrorCode, WeightcastError } from '../../errors.js';
+import type { Reply } from '../admin.js';
+
+/** What the failed call was, for the message and for the cases where the route decides. */
+export interface FailedCall {
+  readonly engine: string;
+  readonly operation: string;
+  /** 'admin' routes exist in development mode only, 'lora' routes when the environment allows them, 'open' ones always. */
+  readonly route: 'admin' | 'lora' | 'open';
+}
+
+const MAX_MESSAGE_CHARS = 2_000;
+
+/** The server's own words: from every recorded shape of error body, else the start of the text. */
+export function serverMessage(reply: Reply): string {
+  return (fromJson(reply.json) ?? reply.text.trim()).slice(0, MAX_MESSAGE_CHARS);
+}
+
+function fromJson(json: unknown): string | null {
+  if (!isRecord(json)) return null;
+  const { error, detail, message } = json;
+  for (const text of [error, isRecord(error) ? error.message : undefined, detail, message]) {
+    if (typeof text === 'string') return text.trim();
+  }
+  // FastAPI's own shape, before vLLM rewrites it: [{loc, msg}].
+  return Array.isArray(detail) ? JSON.stringify(detail) : null;
+}
+
+const WORKER_FAILURE = /^Call to \w+ method failed: ([\s\S]*)$/;
+const WORKER_QUOTE =
+  /^Worker failed with error '([\s\S]*)', please check the stack trace above for the root cause$/;
+
+/** The worker's own words out of what the engine core wraps around them; null when no worker spoke. */
+export function workerMessage(message: string): string | null {
+  const wrapped = WORKER_FAILURE.exec(message)?.[1];
+  return wrapped === undefined ? null : (WORKER_QUOTE.exec(wrapped)?.[1] ?? wrapped);
+}
+
+interface Meaning {
+  readonly code: ErrorCode;
+  readonly remedy?: string;
+}
+
+const LORA_REMEDY = 'Start the server with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=1.';
+const TEXT_500_REMEDY = 'vLLM 0.16 gives no reason over HTTP: see the log of the server.';
+
+function meaningOf(reply: Reply, message: string, call: FailedCall): Meaning {
+  const { status } = reply;
+  if (status === 401) return { code: 'WC_ENGINE_UNAUTHORIZED' };
+  if (message.includes('Weight transfer not configured')) return { code: 'WC_ENGINE_NOT_CONFIGURED' };
+  if (isDead(status, message, call)) return { code: 'WC_ENGINE_DEAD' };
+  if (status === 404 && message === 'Not Found') {
+    if (call.route === 'admin') return { code: 'WC_ENGINE_DEV_MODE' };
+    if (call.route === 'lora') return { code: 'WC_ENGINE_HTTP', remedy: LORA_REMEDY };
+    return { code: 'WC_ENGINE_PROTOCOL' };
+  }
+  if (status === 500 && message === 'Internal Server Error')
+    return { code: 'WC_ENGINE_HTTP', remedy: TEXT_500_REMEDY };
+  return { code: 'WC_ENGINE_HTTP' };
+}
+
+/** 0.16 to 0.32 name the engine core; 0.33 has one sentence for it; /health answers 503 while the process still lives. */
+function isDead(status: number, message: string, call: FailedCall): boolean {
+  return (
+    message.includes('EngineCore encountered an issue') ||
+    message.includes('EngineDeadError') ||
+    (status === 500 && message === 'The server had an error while processing your request.') ||
+    (status === 503 && call.operation === 'health')
+  );
+}
+
+/** The error for an answer that is not success. */
+export function failure(reply: Reply, call: FailedCall): WeightcastError {
+  const { status } = reply;
+  const message = serverMessage(reply);
+  const worker = workerMessage(message);
+  const { code, remedy } = meaningOf(reply, message, call);
+  const words = worker ?? (message === '' ? 'no explanation' : message);
+  return new WeightcastError(code, `${call.operation}: the engine answered ${status}: ${words}`, {
+    engine: call.engine,
+    remedy,
+    // A worker's exception comes again at the next try.
+    details: { operation: call.operation, status, serverMessage: message, transient: worker === null },
+  });
+}
+
+/** The error for a 200 whose body is not what this call gives. */
+export function wrongBody(reply: Reply, call: FailedCall, expected: string): WeightcastError {
+  const seen = reply.text.slice(0, 200);
+  return new WeightcastError(
+    'WC_ENGINE_PROTOCOL',
+    `${call.operation}: expected ${expected}, got ${seen === '' ? 'an empty body' : JSON.stringify(seen)}`,
+    { engine: call.engine, details: { operation: call.operation, status: reply.status } },
+  );
+}
+
+/** True for a JSON object. */
+export function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
