@@ -137,6 +137,12 @@ export class Ledger {
     this.#account(id).proof = proof;
   }
 
+  /** A digest says more than a fingerprint, so it stays. */
+  proofUnlessDigest(id: string, proof: ProofReport): void {
+    const account = this.#account(id);
+    if (account.proof?.method !== 'digest') account.proof = proof;
+  }
+
   weightVersion(id: string, version: string): void {
     this.#account(id).weightVersion = version;
   }

@@ -1,0 +1,4 @@
+/** The public API. */
+export type { PauseMode } from './engines/admin.js';
+export { type ErrorCode, hasCode, WeightcastError } from './errors.js';
+export * from './update/index.js';

@@ -1,0 +1,145 @@
+/** The NCCL side of a session: the runtime, the group that stands between updates, and what it stages before a pause. */
+
+import { asWeightcastError, WeightcastError } from '../errors.js';
+import type { NativeRuntime } from '../native.js';
+import { type Group, type GroupMember, groupStands, openGroup } from '../transports/nccl/group.js';
+import { openRuntime } from '../transports/nccl/runtime.js';
+import { stagingFor } from '../transports/nccl/wire/memory.js';
+import { planWire, type WirePlan } from '../transports/nccl/wire/plan.js';
+import { flattenPlan } from '../weights/flatten.js';
+import type { Attempt, Carrier } from './attempt.js';
+import type { Settings } from './settings.js';
+import { filesystemCarrier } from './transfer-files.js';
+import { ncclCarrier } from './transfer-nccl.js';
+import type { UpdateReport } from './types.js';
+
+export class NcclSender {
+  readonly #settings: Settings;
+  #runtime: NativeRuntime | null = null;
+  #group: Group | null = null;
+  /** The list that every engine of the group has accepted. */
+  #accepted: string | null = null;
+  #reused = false;
+  #trusted = true;
+  memory: UpdateReport['memory'] = null;
+
+  constructor(settings: Settings) {
+    this.#settings = settings;
+  }
+
+  get emulated(): boolean {
+    return this.#runtime?.emulated ?? false;
+  }
+
+  describe(): UpdateReport['nccl'] {
+    if (this.#runtime === null || this.#group === null) return null;
+    const { ncclVersion, ncclLibrary } = this.#runtime;
+    return {
+      version: ncclVersion,
+      library: ncclLibrary,
+      worldSize: this.#group.worldSize,
+      reused: this.#reused,
+    };
+  }
+
+  /** The next update builds a new group. */
+  distrust(): void {
+    this.#trusted = false;
+  }
+
+  /**
+   * Everything that can be done before the pause: plan, libraries, memory, rendezvous, first frames staged. Falls back to files, where that is
+   * allowed, when NCCL can't be used.
+   */
+  async prepare(attempt: Attempt): Promise<Carrier> {
+    const { ledger, settings, checkpoint } = attempt;
+    const plan = planWire(checkpoint.tensors, settings.packing);
+    try {
+      return await this.#stage(attempt, plan);
+    } catch (error) {
+      await this.#dropGroup();
+      const cause = asWeightcastError(error, 'WC_NCCL_FAILED');
+      if (settings.fallback !== 'filesystem' || checkpoint.path === null || attempt.signal.aborted)
+        throw cause;
+      ledger.note(`NCCL can't be used (${cause.code}: ${cause.message}): falling back to files`);
+      return filesystemCarrier();
+    }
+  }
+
+  async #stage(attempt: Attempt, plan: WirePlan): Promise<Carrier> {
+    const { ledger, settings, checkpoint, signal } = attempt;
+    this.#runtime ??= await openRuntime(settings);
+    const staging = stagingFor(plan);
+    this.memory = { device: staging.peakBytes.device, pinned: staging.peakBytes.pinned };
+    const group = await this.#joinGroup(attempt, staging.peakBytes.device);
+    ledger.enter('stage');
+    signal.throwIfAborted();
+    const transfer = await group.communicator.prepare(flattenPlan(plan.frames, checkpoint.files, staging));
+    const list = JSON.stringify([plan.tensors, group.packing]);
+    return ncclCarrier({
+      group,
+      transfer,
+      tensors: plan.tensors,
+      totalBytes: plan.byteLength,
+      frames: plan.frames.length,
+      accepted: this.#accepted === list,
+      onAccepted: () => {
+        this.#accepted = list;
+      },
+    });
+  }
+
+  /** The standing group if it still fits the engines as they are now, else a fresh rendezvous. */
+  async #joinGroup(attempt: Attempt, deviceBytes: number): Promise<Group> {
+    const { ledger, engines, facts, settings, signal } = attempt;
+    const runtime = this.#runtime as NativeRuntime;
+    const members = engines.map((engine): GroupMember => {
+      const known = facts.get(engine.id);
+      if (known === undefined) throw new Error(`no facts of ${engine.id}`);
+      return { engine, workers: known.workers, processStart: known.processStart };
+    });
+    const suspect = ledger.in('quarantined').length > 0;
+    if (
+      this.#group !== null &&
+      this.#trusted &&
+      !suspect &&
+      (await groupStands(this.#group, members, settings.packing))
+    ) {
+      this.#reused = true;
+      return this.#group;
+    }
+    await this.#dropGroup();
+    ledger.enter('rendezvous');
+    const memory = await runtime.memory(settings.device);
+    if (memory.free < deviceBytes) {
+      throw new WeightcastError(
+        'WC_CUDA_OUT_OF_MEMORY',
+        `the plan needs ${deviceBytes} bytes of device memory for staging, and ${memory.free} are free on device ${settings.device}`,
+      );
+    }
+    this.#reused = false;
+    this.#trusted = true;
+    this.#group = await openGroup({
+      runtime,
+      device: settings.device,
+      members,
+      packing: settings.packing,
+      masterAddress: settings.masterAddress,
+      masterPort: settings.masterPort,
+      timeoutMs: settings.timeouts.rendezvous,
+      signal,
+    });
+    return this.#group;
+  }
+
+  async #dropGroup(): Promise<void> {
+    const group = this.#group;
+    this.#group = null;
+    this.#accepted = null;
+    await group?.close().catch(() => undefined);
+  }
+
+  async close(): Promise<void> {
+    await this.#dropGroup();
+  }
+}

@@ -1,0 +1,91 @@
+import type { Packing, PauseMode } from '../engines/admin.js';
+import { WeightcastError } from '../errors.js';
+import {
+  DEFAULT_TIMEOUTS,
+  type EngineSpec,
+  type FleetOptions,
+  type TransportName,
+  type UpdateEvent,
+  type UpdateTimeouts,
+  type VerifyMode,
+} from './types.js';
+
+export const DEFAULT_PACKED_BUFFER_BYTES = 256 * 1024 * 1024;
+
+/** {@link FleetOptions} with every default filled in and checked. */
+export interface Settings {
+  readonly engines: readonly (string | EngineSpec)[];
+  readonly transport: TransportName;
+  readonly fallback: 'filesystem' | 'none';
+  readonly recover: string | null;
+  readonly emulate: boolean;
+  readonly cudaLibrary: string | null;
+  readonly ncclLibrary: string | null;
+  readonly device: number;
+  readonly packing: Packing | null;
+  readonly masterAddress: string | null;
+  readonly masterPort: number;
+  readonly pauseMode: PauseMode;
+  readonly clearCache: boolean;
+  readonly verify: VerifyMode;
+  readonly apiKey: string | null;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly timeouts: UpdateTimeouts;
+  readonly onEvent: (event: UpdateEvent) => void;
+}
+
+/** @throws WeightcastError WC_CONFIG_INVALID */
+export function resolveSettings(options: FleetOptions): Settings {
+  const packedBufferBytes = options.packedBufferBytes ?? DEFAULT_PACKED_BUFFER_BYTES;
+  const masterPort = options.masterPort ?? 0;
+  const device = options.device ?? 0;
+  const timeouts = { ...DEFAULT_TIMEOUTS, ...options.timeouts };
+  check(options.engines.length > 0, 'engines', 'name at least one engine');
+  check(isInteger(packedBufferBytes, 1), 'packedBufferBytes', 'a whole number of bytes, at least 1');
+  check(isInteger(masterPort, 0, 65_535), 'masterPort', 'a port number, or 0 for a free one');
+  check(isInteger(device, 0), 'device', 'the index of a CUDA device');
+  oneOf('transport', options.transport, ['nccl', 'filesystem']);
+  oneOf('fallback', options.fallback, ['filesystem', 'none']);
+  oneOf('pauseMode', options.pauseMode, ['keep', 'wait', 'abort']);
+  oneOf('verify', options.verify, ['auto', 'digest', 'fingerprint', 'none']);
+  for (const [name, value] of Object.entries(timeouts)) {
+    check(Number.isFinite(value) && value > 0, `timeouts.${name}`, 'a positive number of milliseconds');
+  }
+  return {
+    engines: options.engines,
+    transport: options.transport ?? 'nccl',
+    fallback: options.fallback ?? 'none',
+    recover: options.recover ?? null,
+    emulate: options.emulate ?? false,
+    cudaLibrary: options.cudaLibrary ?? null,
+    ncclLibrary: options.ncclLibrary ?? null,
+    device,
+    packing: (options.packed ?? true) ? { bufferBytes: packedBufferBytes, numBuffers: 2 } : null,
+    masterAddress: options.masterAddress ?? null,
+    masterPort,
+    pauseMode: options.pauseMode ?? 'keep',
+    clearCache: options.clearCache ?? true,
+    verify: options.verify ?? 'auto',
+    apiKey: options.apiKey ?? null,
+    headers: options.headers ?? {},
+    timeouts,
+    onEvent: options.onEvent ?? (() => undefined),
+  };
+}
+
+function isInteger(value: number, min: number, max = Number.MAX_SAFE_INTEGER): boolean {
+  return Number.isSafeInteger(value) && value >= min && value <= max;
+}
+
+function check(ok: boolean, key: string, expected: string): void {
+  if (!ok)
+    throw new WeightcastError('WC_CONFIG_INVALID', `${key}: expected ${expected}`, { details: { key } });
+}
+
+function oneOf(key: string, value: string | undefined, allowed: readonly string[]): void {
+  check(
+    value === undefined || allowed.includes(value),
+    key,
+    `one of ${allowed.join(', ')}, not ${JSON.stringify(value)}`,
+  );
+}

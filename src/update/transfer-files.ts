@@ -1,0 +1,54 @@
+/** The filesystem transport: every engine loads the directory itself (vLLM: /collective_rpc reload_weights). */
+import { asWeightcastError } from '../errors.js';
+import { type EngineLink, onAll } from '../fleet/engine.js';
+import type { Attempt, Carrier } from './attempt.js';
+import type { TransferReport } from './types.js';
+
+export function filesystemCarrier(): Carrier {
+  return {
+    name: 'filesystem',
+    async transfer(attempt) {
+      const began = performance.now();
+      attempt.signal.throwIfAborted();
+      await loadFromDisk(attempt, attempt.engines, attempt.checkpoint.path);
+      return filesReport(attempt, performance.now() - began);
+    },
+    close: async () => undefined,
+  };
+}
+
+/** Loads a directory on these paused engines: 'received', or quarantined. A load may be retried, so it also heals. */
+export async function loadFromDisk(
+  attempt: Attempt,
+  engines: readonly EngineLink[],
+  directory: string,
+): Promise<void> {
+  const { ledger, settings, version } = attempt;
+  const { done, failed } = await onAll(engines, async (engine) => {
+    ledger.set(engine.id, 'receiving', `loads ${directory}`);
+    await engine.call(engine.admin.reloadFromDisk(directory), { timeoutMs: settings.timeouts.update });
+    const setVersion = version === null ? null : engine.admin.setWeightVersion(version);
+    if (setVersion !== null) await engine.call(setVersion, { timeoutMs: settings.timeouts.pause });
+  });
+  for (const id of done.keys()) {
+    ledger.healed(id);
+    ledger.received(id, 'filesystem');
+  }
+  for (const [id, error] of failed) {
+    ledger.quarantine(id, asWeightcastError(error, 'WC_ENGINE_HTTP', { engine: id, phase: 'transfer' }));
+  }
+}
+
+function filesReport(attempt: Attempt, elapsedMs: number): TransferReport {
+  const bytes = attempt.checkpoint.byteLength;
+  return {
+    transport: 'filesystem',
+    bytes,
+    frames: 0,
+    elapsedMs,
+    bytesPerSecond: bytes / (elapsedMs / 1000),
+    readMs: 0,
+    copyMs: 0,
+    broadcastMs: 0,
+  };
+}

@@ -1,0 +1,126 @@
+import { describe, expect, it } from 'vitest';
+import { WeightcastError } from '../../src/errors.js';
+import { majority } from '../../src/update/fingerprint.js';
+import { type Damage, planHealing } from '../../src/update/heal.js';
+import { resolveSettings } from '../../src/update/settings.js';
+
+const damage = (part: Partial<Damage>): Damage => ({
+  onNew: 0,
+  untouched: 0,
+  quarantined: 0,
+  fallback: false,
+  recover: false,
+  ...part,
+});
+
+describe('what becomes of engines that an update left behind', () => {
+  it.each([
+    ['nobody is damaged', damage({ onNew: 3 }), 'leave'],
+    [
+      'nothing was transferred: everybody goes back to the old version',
+      damage({ untouched: 2 }),
+      'resume-old',
+    ],
+    [
+      'some serve the new version: the rest loads it from disk',
+      damage({ onNew: 1, quarantined: 1, fallback: true }),
+      'load-new',
+    ],
+    [
+      'some serve the new version: the old one is never resumed beside it',
+      damage({ onNew: 1, untouched: 1, recover: true }),
+      'leave',
+    ],
+    [
+      'all are damaged, files are allowed',
+      damage({ quarantined: 2, fallback: true, recover: true }),
+      'load-new',
+    ],
+    [
+      'all are damaged, only the old version is at hand',
+      damage({ quarantined: 2, recover: true }),
+      'load-old',
+    ],
+    [
+      'damaged ones stay out, untouched ones serve on',
+      damage({ quarantined: 1, untouched: 1 }),
+      'resume-old',
+    ],
+    ['all are damaged and nothing heals', damage({ quarantined: 2 }), 'leave'],
+  ] as const)('%s', (_, given, expected) => {
+    expect(planHealing(given)).toBe(expected);
+  });
+});
+
+describe('the majority of a fleet', () => {
+  it('is every engine when scores differ by noise only', () => {
+    expect([
+      ...majority(
+        new Map([
+          ['a', [-1, -2]],
+          ['b', [-1.1, -2]],
+          ['c', [-1, -2.05]],
+        ]),
+      ),
+    ]).toEqual(['a', 'b', 'c']);
+  });
+
+  it('leaves out the one that scores another model', () => {
+    expect([
+      ...majority(
+        new Map([
+          ['a', [-1, -2]],
+          ['b', [-4, -2]],
+          ['c', [-1, -2]],
+        ]),
+      ),
+    ]).toEqual(['a', 'c']);
+  });
+
+  it('is empty when two engines disagree, since neither is known to be right', () => {
+    expect(
+      majority(
+        new Map([
+          ['a', [-1]],
+          ['b', [-4]],
+        ]),
+      ).size,
+    ).toBe(0);
+  });
+
+  it('never counts a score that is not a number', () => {
+    expect(
+      majority(
+        new Map([
+          ['a', [Number.NaN]],
+          ['b', [Number.NaN]],
+        ]),
+      ).size,
+    ).toBe(0);
+  });
+});
+
+describe('fleet options', () => {
+  it('have defaults for everything but the engines', () => {
+    expect(resolveSettings({ engines: ['http://a'] })).toMatchObject({
+      transport: 'nccl',
+      pauseMode: 'keep',
+      clearCache: true,
+      verify: 'auto',
+    });
+  });
+
+  it.each([
+    [{ engines: [] }, /engines/],
+    [{ engines: ['a'], packedBufferBytes: 0 }, /packedBufferBytes/],
+    [{ engines: ['a'], masterPort: 70_000 }, /masterPort/],
+    [{ engines: ['a'], timeouts: { update: 0 } }, /timeouts.update/],
+    [
+      { engines: ['a'], transport: 'carrier-pigeon' as 'nccl' },
+      /transport: expected one of nccl, filesystem/,
+    ],
+  ])('%j is refused by name', (options, message) => {
+    expect(() => resolveSettings(options)).toThrow(message);
+    expect(() => resolveSettings(options)).toThrow(WeightcastError);
+  });
+});
