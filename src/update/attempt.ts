@@ -2,7 +2,7 @@ import type { EngineFacts, EngineLink } from '../fleet/engine.js';
 import type { Checkpoint } from '../weights/checkpoint.js';
 import type { Ledger } from './ledger.js';
 import type { Settings } from './settings.js';
-import type { TransferReport, TransportName } from './types.js';
+import type { EngineState, TransferReport, TransportName } from './types.js';
 
 /** One attempt to move a fleet to one checkpoint: what every phase needs to know. */
 export interface Attempt {
@@ -28,7 +28,7 @@ export interface Carrier {
 }
 
 /** Engines of the attempt in one of these states. */
-export function enginesIn(attempt: Attempt, ...states: Parameters<Ledger['in']>): EngineLink[] {
+export function enginesIn(attempt: Attempt, ...states: readonly EngineState[]): EngineLink[] {
   const ids = new Set(attempt.ledger.in(...states));
   return attempt.engines.filter((engine) => ids.has(engine.id));
 }

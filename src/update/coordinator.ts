@@ -40,8 +40,12 @@ export async function carryOut(prepared: Prepared): Promise<TransferReport | nul
   }
   await heal(attempt, book);
   if (prepared.fingerprint) {
+    const before = attempt.ledger.in('quarantined').length;
     await verifyByFingerprint(attempt);
-    if (enginesIn(attempt, 'quarantined').length > 0) await heal(attempt, book);
+    if (attempt.ledger.in('quarantined').length > before) {
+      await heal(attempt, book);
+      await verifyByFingerprint(attempt);
+    }
   }
   explainMissingProof(prepared);
   return transfer;

@@ -21,13 +21,15 @@ export interface Damage {
   /** Engines that can be asked to load a directory at all. */
   readonly fallback: boolean;
   readonly recover: boolean;
+  /** The user asked to stop: engines that still hold the old version keep it. */
+  readonly interrupted: boolean;
 }
 
 /** Pure decision: what to do with engines that are not on the new version. */
 export function planHealing(damage: Damage): HealingPlan {
   if (damage.quarantined + damage.untouched === 0) return 'leave';
   if (damage.onNew > 0) return damage.fallback ? 'load-new' : 'leave';
-  if (damage.quarantined === 0) return 'resume-old';
+  if (damage.quarantined === 0 || (damage.interrupted && damage.untouched > 0)) return 'resume-old';
   if (damage.fallback) return 'load-new';
   if (damage.recover) return 'load-old';
   return damage.untouched > 0 ? 'resume-old' : 'leave';
@@ -44,6 +46,7 @@ export async function heal(attempt: Attempt, book: DigestBook | null): Promise<v
     quarantined: quarantined.length,
     fallback: settings.fallback === 'filesystem' && checkpoint.path !== null,
     recover: settings.recover !== null,
+    interrupted: attempt.signal.aborted,
   });
   switch (plan) {
     case 'leave':

@@ -1,6 +1,6 @@
 /** A fleet that a trainer pushes to again and again: the communicator, the connections and the staging outlive an update. */
 import { resolve } from 'node:path';
-import { createHttpClient, type HttpClient } from '../engines/http.js';
+import { createHttpClient, type EngineTarget, type HttpClient } from '../engines/http.js';
 import { connectEngine, parseEngine } from '../engines/registry.js';
 import { asWeightcastError, WeightcastError } from '../errors.js';
 import { type CallOptions, type EngineFacts, type EngineLink, onAll, probeEngine } from '../fleet/engine.js';
@@ -12,7 +12,7 @@ import { Ledger } from './ledger.js';
 import { NcclSender } from './nccl-sender.js';
 import { resolveSettings, type Settings } from './settings.js';
 import { filesystemCarrier } from './transfer-files.js';
-import type { FleetOptions, TransferReport, UpdateOptions, UpdateReport } from './types.js';
+import type { EngineSpec, FleetOptions, TransferReport, UpdateOptions, UpdateReport } from './types.js';
 
 /** Engines of a fleet, connected. Made by {@link connectFleet}. */
 export class FleetSession {
@@ -195,6 +195,15 @@ function requireDirectory(checkpoint: Checkpoint, path: string): void {
   });
 }
 
+function targetOf(spec: string | EngineSpec, settings: Settings): EngineTarget {
+  const { url, ...own } = typeof spec === 'string' ? { url: spec } : spec;
+  return parseEngine(url, {
+    apiKey: settings.apiKey ?? undefined,
+    ...own,
+    headers: { ...settings.headers, ...own.headers },
+  });
+}
+
 /**
  * Connects to every engine: reads its version and routes, and chooses its dialect. Nothing is paused or changed.
  *
@@ -206,9 +215,7 @@ function requireDirectory(checkpoint: Checkpoint, path: string): void {
  */
 export async function connectFleet(options: FleetOptions): Promise<FleetSession> {
   const settings = resolveSettings(options);
-  const targets = settings.engines.map((spec) =>
-    parseEngine(spec, { apiKey: settings.apiKey, headers: settings.headers }),
-  );
+  const targets = settings.engines.map((spec) => targetOf(spec, settings));
   const twice = targets.find(
     (target, index) => targets.findIndex((other) => other.id === target.id) !== index,
   );

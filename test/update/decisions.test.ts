@@ -10,6 +10,7 @@ const damage = (part: Partial<Damage>): Damage => ({
   quarantined: 0,
   fallback: false,
   recover: false,
+  interrupted: false,
   ...part,
 });
 
