@@ -64,7 +64,7 @@ async function checked(command: string, args: readonly string[]): Promise<string
 }
 
 /** Builds a folder beside its final place and moves it there whole, so that a folder that exists is complete. */
-async function buildOnce(directory: string, build: (draft: string) => Promise<void>): Promise<void> {
+export async function buildOnce(directory: string, build: (draft: string) => Promise<void>): Promise<void> {
   if (existsSync(directory)) return;
   const draft = `${directory}.draft-${process.pid}`;
   await mkdir(peersCache, { recursive: true });
