@@ -86,6 +86,14 @@ export const ERRORS = {
     'rendezvous',
     'Pass --master-address (and --master-port) that the engines can reach.',
   ),
+  WC_RENDEZVOUS_PROTOCOL: entry(
+    'rendezvous',
+    'What listens at that address is no TCPStore of torch 2.5 or later, or it went away: check the address and the port.',
+  ),
+  WC_RENDEZVOUS_ABORTED: entry(
+    'rendezvous',
+    'The rendezvous was called off; see the cause. Start a fresh one.',
+  ),
 
   // Engines
   WC_ENGINE_UNREACHABLE: entry('engine', 'Check that the engine runs and that its address is right.'),
@@ -181,9 +189,16 @@ export function hasCode(error: unknown, code: ErrorCode): error is WeightcastErr
 }
 
 /** Turns anything thrown (also the addon's plain errors, which carry a `code`) into a WeightcastError; adds what is missing. */
-export function asWeightcastError(error: unknown, code: ErrorCode, details: ErrorDetails = {}): WeightcastError {
+export function asWeightcastError(
+  error: unknown,
+  code: ErrorCode,
+  details: ErrorDetails = {},
+): WeightcastError {
   if (error instanceof WeightcastError) {
-    if ((error.engine !== null || details.engine === undefined) && (error.phase !== null || details.phase === undefined)) {
+    if (
+      (error.engine !== null || details.engine === undefined) &&
+      (error.phase !== null || details.phase === undefined)
+    ) {
       return error;
     }
     return new WeightcastError(error.code, error.message, {
@@ -196,5 +211,8 @@ export function asWeightcastError(error: unknown, code: ErrorCode, details: Erro
   }
   const own = error instanceof Error ? (error as Error & { code?: unknown }).code : undefined;
   const known = typeof own === 'string' && own in ERRORS ? (own as ErrorCode) : code;
-  return new WeightcastError(known, error instanceof Error ? error.message : String(error), { ...details, cause: error });
+  return new WeightcastError(known, error instanceof Error ? error.message : String(error), {
+    ...details,
+    cause: error,
+  });
 }

@@ -20,16 +20,3 @@ export function parseByteSize(text: string): number | null {
   const bytes = Number(match[1]) * unit;
   return Number.isSafeInteger(bytes) ? bytes : null;
 }
-
-/** '256 MiB', '1.2 GiB': for people. */
-export function formatBytes(bytes: number): string {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
-  let value = bytes;
-  let unit = 0;
-  while (value >= 1024 && unit < units.length - 1) {
-    value /= 1024;
-    unit += 1;
-  }
-  const digits = unit === 0 || value >= 100 || Number.isInteger(value) ? 0 : value >= 10 ? 1 : 2;
-  return `${value.toFixed(digits)} ${units[unit]}`;
-}

@@ -1,4 +1,5 @@
 /** What the socket, the resolver, TLS and the HTTP parser say, in our codes. */
+import { errors } from 'undici';
 import { WeightcastError } from '../errors.js';
 
 /** Failures after which the engine certainly never saw the request: a receive cannot have begun. */
@@ -29,7 +30,7 @@ export function transportError(cause: unknown, site: CallSite): WeightcastError 
   if (CLOSED.has(code)) {
     return new WeightcastError('WC_NATIVE_CLOSED', `${site.operation}: the HTTP client is closed`, fields);
   }
-  if (code.startsWith('HPE_') || code === 'UND_ERR_HEADERS_OVERFLOW') {
+  if (cause instanceof errors.HTTPParserError || code === 'UND_ERR_HEADERS_OVERFLOW') {
     return new WeightcastError(
       'WC_ENGINE_PROTOCOL',
       `${site.operation}: ${site.url} does not answer in HTTP: ${text}`,

@@ -8,13 +8,11 @@ import { stagingFor } from '../transports/nccl/wire/memory.js';
 import { planWire, type WirePlan } from '../transports/nccl/wire/plan.js';
 import { flattenPlan } from '../weights/flatten.js';
 import type { Attempt, Carrier } from './attempt.js';
-import type { Settings } from './settings.js';
 import { filesystemCarrier } from './transfer-files.js';
 import { ncclCarrier } from './transfer-nccl.js';
 import type { UpdateReport } from './types.js';
 
 export class NcclSender {
-  readonly #settings: Settings;
   #runtime: NativeRuntime | null = null;
   #group: Group | null = null;
   /** The list that every engine of the group has accepted. */
@@ -22,10 +20,6 @@ export class NcclSender {
   #reused = false;
   #trusted = true;
   memory: UpdateReport['memory'] = null;
-
-  constructor(settings: Settings) {
-    this.#settings = settings;
-  }
 
   get emulated(): boolean {
     return this.#runtime?.emulated ?? false;

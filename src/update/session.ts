@@ -30,7 +30,7 @@ export class FleetSession {
     this.#settings = settings;
     this.#http = http;
     this.#engines = engines;
-    this.#sender = new NcclSender(settings);
+    this.#sender = new NcclSender();
   }
 
   get engines(): readonly EngineLink[] {

@@ -43,6 +43,11 @@ describe('what becomes of engines that an update left behind', () => {
       'load-old',
     ],
     [
+      'an interruption moves nobody who is still on the old version',
+      damage({ quarantined: 1, untouched: 1, fallback: true, interrupted: true }),
+      'resume-old',
+    ],
+    [
       'damaged ones stay out, untouched ones serve on',
       damage({ quarantined: 1, untouched: 1 }),
       'resume-old',
