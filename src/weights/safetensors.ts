@@ -1,0 +1,113 @@
+/** safetensors files: an 8-byte little-endian length, that many bytes of JSON, then the tensors' bytes. */
+import { type FileHandle, open, stat } from 'node:fs/promises';
+import { WeightcastError } from '../errors.js';
+import { type HeaderEntry, HeaderError, parseHeader } from './header.js';
+import type { Tensor } from './tensor.js';
+import { runInSlices, type Steps } from './yielding.js';
+
+const LENGTH_BYTES = 8;
+/** The reference library's limit. */
+const MAX_HEADER_BYTES = 100_000_000;
+
+export interface SafetensorsFile {
+  readonly path: string;
+  /** Size of the whole file. */
+  readonly byteLength: number;
+  /** Where the tensors' bytes begin: the length prefix and the JSON. */
+  readonly headerByteLength: number;
+  readonly metadata: ReadonlyMap<string, string>;
+  /** In the order of their bytes; offsets count from the beginning of the file. */
+  readonly tensors: readonly Tensor[];
+}
+
+/**
+ * Reads and checks the header of a safetensors file. No tensor byte is read. A long header is parsed in slices of a few milliseconds.
+ *
+ * @throws WeightcastError WC_SAFETENSORS_INVALID naming file, tensor and offsets; WC_FILE_READ when the file can't be read.
+ * @example
+ * ```ts
+ * const file = await readSafetensorsHeader('model.safetensors');
+ * for (const { name, dtype, shape } of file.tensors) console.log(name, dtype.name, shape);
+ * ```
+ */
+export async function readSafetensorsHeader(
+  path: string,
+  options: { readonly signal?: AbortSignal | undefined } = {},
+): Promise<SafetensorsFile> {
+  const signal = options.signal ?? null;
+  signal?.throwIfAborted();
+  let raw: RawHeader;
+  try {
+    raw = await readRaw(path);
+  } catch (error) {
+    if (error instanceof WeightcastError) throw error;
+    throw new WeightcastError('WC_FILE_READ', `${path}: ${(error as Error).message}`, {
+      cause: error,
+      details: { path, code: (error as NodeJS.ErrnoException).code ?? null },
+    });
+  }
+  const headerByteLength = LENGTH_BYTES + raw.header.length;
+  try {
+    const header = await runInSlices(parseHeader(raw.header, raw.byteLength - headerByteLength), signal);
+    const tensors = await runInSlices(place(header.entries, path, headerByteLength), signal);
+    return { path, byteLength: raw.byteLength, headerByteLength, metadata: header.metadata, tensors };
+  } catch (error) {
+    if (!(error instanceof HeaderError)) throw error;
+    throw invalid(path, error.message, { tensor: error.tensor, ...error.facts });
+  }
+}
+
+interface RawHeader {
+  readonly header: Buffer;
+  readonly byteLength: number;
+}
+
+async function readRaw(path: string): Promise<RawHeader> {
+  // Opening a pipe would wait for its writer.
+  if (!(await stat(path)).isFile()) throw invalid(path, 'not a regular file');
+  await using file = await open(path, 'r');
+  const byteLength = (await file.stat()).size;
+  if (byteLength < LENGTH_BYTES) throw invalid(path, `${byteLength} bytes: too short for a header`);
+  const prefix = await readExactly(file, path, LENGTH_BYTES, 0);
+  const length = prefix.readBigUInt64LE();
+  if (length > BigInt(MAX_HEADER_BYTES)) {
+    throw invalid(path, `a header of ${length} bytes: the format allows ${MAX_HEADER_BYTES}`);
+  }
+  if (length > BigInt(byteLength - LENGTH_BYTES)) {
+    throw invalid(path, `a header of ${length} bytes in a file of ${byteLength} bytes`);
+  }
+  return { header: await readExactly(file, path, Number(length), LENGTH_BYTES), byteLength };
+}
+
+async function readExactly(
+  file: FileHandle,
+  path: string,
+  byteLength: number,
+  offset: number,
+): Promise<Buffer> {
+  const buffer = Buffer.allocUnsafe(byteLength);
+  let done = 0;
+  while (done < byteLength) {
+    const { bytesRead } = await file.read(buffer, done, byteLength - done, offset + done);
+    if (bytesRead === 0) {
+      throw new WeightcastError('WC_CHECKPOINT_CHANGED', `${path} became shorter while its header was read`);
+    }
+    done += bytesRead;
+  }
+  return buffer;
+}
+
+function* place(entries: readonly HeaderEntry[], path: string, headerByteLength: number): Steps<Tensor[]> {
+  const tensors: Tensor[] = [];
+  for (const { name, dtype, shape, begin, end } of entries) {
+    const range = { kind: 'file', path, offset: headerByteLength + begin, byteLength: end - begin } as const;
+    if (tensors.push({ name, dtype, shape, range }) % 1024 === 0) yield;
+  }
+  return tensors;
+}
+
+function invalid(path: string, message: string, details: Record<string, unknown> = {}): WeightcastError {
+  return new WeightcastError('WC_SAFETENSORS_INVALID', `${path}: ${message}`, {
+    details: { path, ...details },
+  });
+}

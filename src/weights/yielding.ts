@@ -1,0 +1,23 @@
+import { setImmediate } from 'node:timers/promises';
+
+/** Longest stretch of work between two turns of the event loop, in ms. */
+const SLICE_MS = 4;
+
+/** Work that yields where the event loop may be let in, and returns a value. */
+export type Steps<T> = Generator<void, T, void>;
+
+/**
+ * Runs a generator to its end in slices of a few milliseconds, so that long parsing does not stall the event loop.
+ * Throws what the generator throws, or the signal's reason.
+ */
+export async function runInSlices<T>(steps: Steps<T>, signal: AbortSignal | null): Promise<T> {
+  for (;;) {
+    signal?.throwIfAborted();
+    const until = performance.now() + SLICE_MS;
+    do {
+      const step = steps.next();
+      if (step.done === true) return step.value;
+    } while (performance.now() < until);
+    await setImmediate();
+  }
+}
