@@ -1,0 +1,42 @@
+import { WeightcastError } from '../../../errors.js';
+import type { Tensor } from '../../../weights/tensor.js';
+
+const SHOWN = 5;
+
+/** Why a wire format cannot carry a tensor; null when it can. */
+export type Refusal = (tensor: Tensor) => string | null;
+
+export interface WireFormat {
+  /** 'packed' or 'per-tensor', for messages. */
+  readonly name: string;
+  /** The option that selects it. */
+  readonly option: string;
+  readonly refusal: Refusal;
+}
+
+/**
+ * Throws before anyone is paused when a tensor does not fit the format, with the other format as the remedy where that one carries all.
+ *
+ * @throws WeightcastError WC_TENSOR_UNSENDABLE
+ */
+export function refuseUnsendable(tensors: readonly Tensor[], chosen: WireFormat, other: WireFormat): void {
+  const refused: { readonly tensor: string; readonly reason: string }[] = [];
+  for (const tensor of tensors) {
+    const reason = chosen.refusal(tensor);
+    if (reason !== null) refused.push({ tensor: tensor.name, reason });
+  }
+  if (refused.length === 0) return;
+  const shown = refused.slice(0, SHOWN).map(({ tensor, reason }) => `${tensor} (${reason})`);
+  const more = refused.length > SHOWN ? ` and ${refused.length - SHOWN} more` : '';
+  const carries = tensors.every((tensor) => other.refusal(tensor) === null);
+  throw new WeightcastError(
+    'WC_TENSOR_UNSENDABLE',
+    `the ${chosen.name} wire format cannot carry ${shown.join(', ')}${more}`,
+    {
+      remedy: carries
+        ? `Use ${other.option}: that format carries all tensors of this checkpoint.`
+        : 'Use --transport filesystem: neither wire format of vLLM carries all tensors of this checkpoint.',
+      details: { refused },
+    },
+  );
+}
