@@ -1,0 +1,51 @@
+/** What `--help` says beside the options. */
+
+export const DESCRIPTION =
+  "Pushes a trainer's new weights into running inference engines, over NCCL or files, without restarting them, " +
+  'and proves that every engine serves the bytes that were sent.';
+
+export const EXIT_CODES = `
+Exit codes
+  0    updated and verified
+  1    failed: the fleet serves the old version
+  2    wrong usage or configuration
+  3    some engine is quarantined: paused, and excluded until a push heals it
+  130  interrupted before anything had begun
+`;
+
+export const PUSH_EXAMPLES = `
+Examples
+  weightcast push ./step_100 -e vllm=http://10.0.0.5:8000 -e vllm=http://10.0.0.6:8000 --weight-version 100
+  weightcast push ./step_100 -e vllm=http://127.0.0.1:8000 -t filesystem
+  weightcast push ./step_100 --config weightcast.toml --json | jq .outcome
+${EXIT_CODES}`;
+
+export const WATCH_EXAMPLES = `
+The folder holds step_<n> folders, each pushed once it has a file STABLE (the newest one first, and at the start), as
+version <n>; or it is itself a checkpoint that is replaced by a rename. A failed version is not tried again.
+With --json every update prints one JSON document on one line (JSON lines). The exit code is that of the last update.
+
+Examples
+  weightcast watch ./outputs/broadcasts -e vllm=http://10.0.0.5:8000 --fallback filesystem
+  weightcast watch ./latest -e vllm=http://127.0.0.1:8000 -t filesystem --max-updates 1
+${EXIT_CODES}`;
+
+export const DOCTOR_EXAMPLES = `
+Exit codes: 0 nothing wrong, 1 something wrong, 2 wrong usage.
+
+Examples
+  weightcast doctor
+  weightcast doctor -e vllm=http://10.0.0.5:8000 --json
+`;
+
+export const SIMULATE_EXAMPLES = `
+Example
+  weightcast simulate --engines 2 --workers 2 --model ./checkpoint
+`;
+
+export const DEMO_EXAMPLES = `
+Writes about 2.5 GB into a temporary folder, and removes them. Everything is emulated: the numbers say nothing about a GPU.
+
+Example
+  weightcast demo --small
+`;

@@ -1,0 +1,127 @@
+/** The flags that push and watch share: the configuration file's keys with `-` for `_`. */
+import { type Command, Option } from 'commander';
+import type { Settings } from '../config.js';
+import { DEFAULT_TIMEOUTS } from '../update/types.js';
+
+/** What commander gives for the shared flags. */
+export interface FleetFlags extends Readonly<Record<string, unknown>> {
+  readonly config?: string;
+  readonly json?: boolean;
+  readonly quiet?: boolean;
+}
+
+interface Flag {
+  readonly flags: string;
+  readonly text: string;
+  /** Told in the help; the update itself applies it, so that a file's value is not overridden. */
+  readonly preset?: string;
+  readonly many?: true;
+}
+
+const TIMEOUT_TEXTS: Readonly<Record<keyof typeof DEFAULT_TIMEOUTS, string>> = {
+  probe: 'one question to an engine (health, version)',
+  pause: 'the pause of an engine',
+  resume: 'the resume of an engine',
+  rendezvous: 'all workers have joined',
+  update: 'the transfer of one version, or a load from disk',
+  checksum: "one engine's own weight checker",
+  score: 'one scored prompt',
+};
+
+const FLAGS: readonly Flag[] = [
+  { flags: '-e, --engine <url>', text: 'an engine, vllm=http://host:port; repeat it', many: true },
+  { flags: '-t, --transport <nccl|filesystem>', text: 'how the weights travel', preset: 'nccl' },
+  {
+    flags: '--fallback <filesystem|none>',
+    text: 'engines that NCCL does not reach load the weights from disk',
+    preset: 'none',
+  },
+  { flags: '--recover <dir>', text: 'an older, good version that heals an engine when the new one cannot' },
+  { flags: '--emulate', text: 'emulated CUDA and NCCL in host memory: no GPU needed, numbers mean nothing' },
+  { flags: '--packed', text: 'packed wire format', preset: 'on' },
+  { flags: '--no-packed', text: 'one broadcast for each tensor' },
+  { flags: '--packed-buffer-bytes <n>', text: 'size at which a packed chunk closes', preset: '256MiB' },
+  {
+    flags: '--master-address <host>',
+    text: 'address under which engines reach this process',
+    preset: 'the local address towards the first engine',
+  },
+  { flags: '--master-port <port>', text: 'port of the rendezvous store', preset: '0, a free one' },
+  { flags: '--device <n>', text: 'CUDA device that sends', preset: '0' },
+  { flags: '--pause-mode <keep|wait|abort>', text: 'what becomes of running requests', preset: 'keep' },
+  { flags: '--clear-cache', text: "the pause clears the engines' caches", preset: 'on' },
+  { flags: '--no-clear-cache', text: 'running requests keep their cache of the old weights' },
+  {
+    flags: '--verify <auto|digest|fingerprint|none>',
+    text: 'how the bytes are proved',
+    preset: 'auto: the first update by digest where the engine can, then by fingerprint',
+  },
+  { flags: '--cuda-library <path>', text: 'libcuda.so.1 (also WEIGHTCAST_CUDA_LIBRARY)', preset: 'searched' },
+  { flags: '--nccl-library <path>', text: 'libnccl.so.2 (also WEIGHTCAST_NCCL_LIBRARY)', preset: 'searched' },
+  { flags: '--api-key-env <name>', text: 'environment variable with the API key of the engines' },
+  { flags: '--header <K: V>', text: 'a header for every request to an engine; repeat it', many: true },
+  {
+    flags: '--header-env <K: NAME>',
+    text: 'a header whose value is in an environment variable; repeat it',
+    many: true,
+  },
+  ...Object.entries(TIMEOUT_TEXTS).map(([name, text]) => ({
+    flags: `--timeout-${name} <seconds>`,
+    text: `deadline: ${text}`,
+    preset: String(DEFAULT_TIMEOUTS[name as keyof typeof DEFAULT_TIMEOUTS] / 1000),
+  })),
+  { flags: '--config <file>', text: 'TOML file with the same options; the command line overrides it' },
+];
+
+export function addFleetFlags(command: Command): Command {
+  for (const { flags, text, preset, many } of FLAGS) {
+    const option = new Option(flags, preset === undefined ? text : `${text} (default: ${preset})`);
+    if (many) {
+      option.argParser<string[]>((value, before = []) => [...before, value]);
+    }
+    command.addOption(option);
+  }
+  return command;
+}
+
+const NUMBERS = new Set(['master_port', 'device', 'interval']);
+const OUTSIDE = new Set(['config', 'json', 'quiet', 'max_updates']);
+
+/** The flags under the file's names and types, not yet validated: text that is no number stays text, for the schema to refuse. */
+export function flagSettings(flags: FleetFlags): Record<string, unknown> {
+  const settings: Record<string, unknown> = {};
+  const timeouts: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(flags)) {
+    const key = name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+    if (OUTSIDE.has(key)) continue;
+    if (key.startsWith('timeout_')) timeouts[key.slice('timeout_'.length)] = number(value);
+    else if (key === 'header') settings.headers = headers(value);
+    else if (key === 'header_env') settings.headers_from_env = headers(value);
+    else settings[key] = NUMBERS.has(key) ? number(value) : value;
+  }
+  if (Object.keys(timeouts).length > 0) settings.timeouts = timeouts;
+  return settings;
+}
+
+function number(value: unknown): unknown {
+  return typeof value === 'string' && /^-?\d+(\.\d+)?$/.test(value) ? Number(value) : value;
+}
+
+function headers(lines: unknown): Record<string, string | undefined> {
+  return Object.fromEntries(
+    (lines as readonly string[]).map((line) => {
+      const colon = line.indexOf(':');
+      return colon === -1 ? [line, undefined] : [line.slice(0, colon).trim(), line.slice(colon + 1).trim()];
+    }),
+  );
+}
+
+/**
+ * The file, if one is named, with the command line over it.
+ * @throws WeightcastError WC_CONFIG_INVALID
+ */
+export async function resolveSettings(flags: FleetFlags): Promise<Settings> {
+  const { mergeSettings, readSettingsFile, validateSettings } = await import('../config.js');
+  const given = validateSettings(flagSettings(flags), { kind: 'flags' });
+  return flags.config === undefined ? given : mergeSettings(await readSettingsFile(flags.config), given);
+}

@@ -1,0 +1,62 @@
+/** The command line: names, arguments and help. Each command is loaded when it runs, so that help is quick. */
+import { readFileSync } from 'node:fs';
+import { Command, InvalidArgumentError } from 'commander';
+import type { CommandContext } from './context.js';
+import * as help from './help.js';
+import { addFleetFlags } from './options.js';
+
+/** A parser for a whole number from 1 on. */
+function positive(value: string): number {
+  if (!/^[1-9]\d{0,8}$/.test(value)) throw new InvalidArgumentError('It must be a whole number from 1 on.');
+  return Number(value);
+}
+
+/** The package's version. */
+export function packageVersion(): string {
+  const path = new URL('../../package.json', import.meta.url);
+  return (JSON.parse(readFileSync(path, 'utf8')) as { version: string }).version;
+}
+
+/** Builds the program; `done` gets the exit code of the command that ran. */
+export function buildProgram(context: CommandContext, done: (code: number) => void): Command {
+  const program = new Command('weightcast')
+    .description(help.DESCRIPTION)
+    .version(packageVersion())
+    .addHelpText('after', help.EXIT_CODES)
+    .showHelpAfterError('(weightcast <command> --help tells more)')
+    .configureOutput({
+      writeOut: (text) => context.io.out.write(text),
+      writeErr: (text) => context.io.err.write(text),
+    })
+    .exitOverride();
+
+  const command = (usage: string, description: string, examples: string) =>
+    program.command(usage).description(description).addHelpText('after', examples);
+  const output = (target: Command, json: string) =>
+    target.option('--json', json).option('--quiet', 'print nothing but errors');
+
+  output(
+    addFleetFlags(command('push <weights>', 'push a checkpoint into engines', help.PUSH_EXAMPLES)).option(
+      '--weight-version <text>',
+      'name that engines record for these weights',
+    ),
+    'print the report as one JSON document on stdout, everything else on stderr',
+  ).action(async (weights, flags) => {
+    const { push } = await import('./push.js');
+    done(await push(weights, flags, context));
+  });
+
+  output(
+    addFleetFlags(
+      command('watch <directory>', "follow a trainer's output and push each version", help.WATCH_EXAMPLES),
+    )
+      .option('--interval <seconds>', 'time between two looks at the folder (default: 1)')
+      .option('--max-updates <n>', 'end after so many updates', positive),
+    'print one JSON document a line for each update, everything else on stderr',
+  ).action(async (directory, flags) => {
+    const { watch } = await import('./watch.js');
+    done(await watch(directory, flags, context));
+  });
+
+  return program;
+}

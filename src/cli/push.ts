@@ -1,0 +1,53 @@
+/** `weightcast push`: one update of a fleet. */
+import { fleetOptions } from '../config.js';
+import type { UpdateReport } from '../update/types.js';
+import type { CommandContext } from './context.js';
+import { Monitor } from './monitor.js';
+import { type FleetFlags, resolveSettings } from './options.js';
+import { exitCodeOfReport, reportOf } from './outcome.js';
+import { connectOrAbort } from './session.js';
+import { renderReport } from './summary.js';
+
+/**
+ * Pushes the weights and prints the report; the exit code says how it ended.
+ * @throws WeightcastError when it ended without a report: wrong options, an engine that can't be reached
+ */
+export async function push(weights: string, flags: FleetFlags, context: CommandContext): Promise<number> {
+  const settings = await resolveSettings(flags);
+  const fleet = fleetOptions(settings, context.io.env);
+  using monitor = new Monitor({ ...context, flags });
+
+  const session = await connectOrAbort(
+    context.connect,
+    { ...fleet, onEvent: monitor.onEvent },
+    monitor.signal,
+  );
+  try {
+    const version = settings.weight_version;
+    const report = await settled(
+      session.update(weights, { ...(version === undefined ? {} : { version }), signal: monitor.signal }),
+    );
+    monitor.ended();
+    print(report, flags, context);
+    return exitCodeOfReport(report, monitor.signal.aborted);
+  } finally {
+    await session.close();
+  }
+}
+
+/** The report, whether the update was reached or not; other errors pass. */
+async function settled(update: Promise<UpdateReport>): Promise<UpdateReport> {
+  try {
+    return await update;
+  } catch (error) {
+    const report = reportOf(error);
+    if (report === null) throw error;
+    return report;
+  }
+}
+
+function print(report: UpdateReport, flags: FleetFlags, { io }: CommandContext): void {
+  if (flags.json === true) io.out.write(`${JSON.stringify(report, null, 2)}\n`);
+  else if (report.outcome !== 'updated') io.err.write(renderReport(report, io.err.color));
+  else if (flags.quiet !== true) io.out.write(renderReport(report, io.out.color));
+}

@@ -1,0 +1,42 @@
+import { CommanderError } from 'commander';
+import { WeightcastError } from '../errors.js';
+import type { CommandContext } from './context.js';
+import { EXIT, errorReport, exitCodeOfError } from './outcome.js';
+import { buildProgram } from './program.js';
+import { errorLines } from './summary.js';
+
+/**
+ * Runs one command line; never throws.
+ * @returns the exit code. With --json, stdout has got one JSON document, also for wrong usage.
+ */
+export async function run(args: readonly string[], context: CommandContext): Promise<number> {
+  let code: number = EXIT.ok;
+  const program = buildProgram(context, (exitCode) => {
+    code = exitCode;
+  });
+  try {
+    await program.parseAsync([...args], { from: 'user' });
+    return code;
+  } catch (error) {
+    return report(error, args.includes('--json'), context);
+  }
+}
+
+function report(error: unknown, json: boolean, { io }: CommandContext): number {
+  if (error instanceof CommanderError) return usage(error, json, io);
+  const plain = errorReport(error);
+  if (json) io.out.write(`${JSON.stringify({ error: plain })}\n`);
+  io.err.write(`${errorLines(plain, io.err.color).join('\n')}\n`);
+  const interrupted = error instanceof WeightcastError && error.code === 'WC_UPDATE_ABORTED';
+  return exitCodeOfError(error, interrupted);
+}
+
+/** commander has written its own text already. */
+function usage(error: CommanderError, json: boolean, io: CommandContext['io']): number {
+  if (error.exitCode === 0) return EXIT.ok;
+  if (json) {
+    const invalid = new WeightcastError('WC_CONFIG_INVALID', error.message.replace(/^error: /, ''));
+    io.out.write(`${JSON.stringify({ error: errorReport(invalid) })}\n`);
+  }
+  return EXIT.usage;
+}

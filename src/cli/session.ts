@@ -1,0 +1,32 @@
+/** What the commands need of the update, so that tests can pass their own. */
+import type { FleetOptions, UpdateOptions, UpdateReport } from '../update/types.js';
+
+export interface Session {
+  update(weights: string, options: UpdateOptions): Promise<UpdateReport>;
+  close(): Promise<void>;
+}
+
+export type Connect = (options: FleetOptions) => Promise<Session>;
+
+/** Waits for `connect`, but not longer than until `signal` aborts; a session that comes later is closed. */
+export async function connectOrAbort(
+  connect: Connect,
+  options: FleetOptions,
+  signal: AbortSignal,
+): Promise<Session> {
+  signal.throwIfAborted();
+  const connecting = connect(options);
+  let onAbort = () => {};
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => reject(signal.reason);
+    signal.addEventListener('abort', onAbort, { once: true });
+  });
+  try {
+    return await Promise.race([connecting, aborted]);
+  } catch (error) {
+    if (signal.aborted) connecting.then((session) => session.close()).catch(() => {});
+    throw error;
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}

@@ -1,0 +1,97 @@
+/** `weightcast watch`: pushes each version that a trainer writes, in one session. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fleetOptions } from '../config.js';
+import type { UpdateReport } from '../update/types.js';
+import type { CommandContext } from './context.js';
+import { Monitor } from './monitor.js';
+import { type FleetFlags, resolveSettings } from './options.js';
+import { EXIT, errorReport, exitCodeOfError, exitCodeOfReport, reportOf } from './outcome.js';
+import { connectOrAbort, type Session } from './session.js';
+import { errorLines, renderReport } from './summary.js';
+import { listVersions } from './watch/listing.js';
+import {
+  NOTHING_PUSHED,
+  planPush,
+  type Replaced,
+  type Step,
+  versionOf,
+  type WatchState,
+} from './watch/planner.js';
+
+export interface WatchFlags extends FleetFlags {
+  /** Updates after which to end. */
+  readonly maxUpdates?: number;
+}
+
+const DEFAULT_INTERVAL_SECONDS = 1;
+
+/**
+ * Follows the folder until a signal, or until `maxUpdates` updates were tried.
+ * @returns the exit code of the last update; 130 when there was none
+ */
+export async function watch(directory: string, flags: WatchFlags, context: CommandContext): Promise<number> {
+  const settings = await resolveSettings(flags);
+  const fleet = fleetOptions(settings, context.io.env);
+  const intervalMs = (settings.interval ?? DEFAULT_INTERVAL_SECONDS) * 1000;
+  using monitor = new Monitor({ ...context, flags });
+  const { signal } = monitor;
+
+  const session = await connectOrAbort(context.connect, { ...fleet, onEvent: monitor.onEvent }, signal);
+  try {
+    let state: WatchState = NOTHING_PUSHED;
+    let code: number | null = null;
+    let updates = 0;
+    if (flags.quiet !== true) monitor.say(`watching ${directory}`);
+    while (!signal.aborted && updates < (flags.maxUpdates ?? Number.POSITIVE_INFINITY)) {
+      const lastStep = state.last?.kind === 'step' ? state.last.step : null;
+      const plan = planPush(await listVersions(directory, lastStep), state);
+      state = plan.state;
+      if (plan.push === null) {
+        await sleep(intervalMs, undefined, { signal }).catch(() => {});
+        continue;
+      }
+      if (flags.quiet !== true) monitor.say(`pushing ${plan.push.path} as version ${versionOf(plan.push)}`);
+      code = await pushOne(session, plan.push, { flags, context, monitor });
+      updates += 1;
+    }
+    return code ?? EXIT.interrupted;
+  } finally {
+    await session.close();
+  }
+}
+
+interface Round {
+  readonly flags: WatchFlags;
+  readonly context: CommandContext;
+  readonly monitor: Monitor;
+}
+
+/** One update, printed; whatever happens to it, the next version is tried. */
+async function pushOne(session: Session, version: Step | Replaced, round: Round): Promise<number> {
+  const { signal } = round.monitor;
+  const name = versionOf(version);
+  try {
+    const report = await session.update(version.path, { version: name, signal });
+    print(report, round);
+    return exitCodeOfReport(report, signal.aborted);
+  } catch (error) {
+    const report = reportOf(error);
+    if (report !== null) print(report, round);
+    else printError(error, name, round);
+    return exitCodeOfError(error, signal.aborted);
+  }
+}
+
+function print(report: UpdateReport, { flags, context: { io }, monitor }: Round): void {
+  monitor.ended();
+  if (flags.json === true) io.out.write(`${JSON.stringify(report)}\n`);
+  else if (report.outcome !== 'updated') io.err.write(renderReport(report, io.err.color));
+  else if (flags.quiet !== true) io.out.write(renderReport(report, io.out.color));
+}
+
+function printError(error: unknown, version: string, { flags, context: { io }, monitor }: Round): void {
+  monitor.ended();
+  const plain = errorReport(error);
+  if (flags.json === true) io.out.write(`${JSON.stringify({ version, error: plain })}\n`);
+  else io.err.write(`${errorLines(plain, io.err.color).join('\n')}\n`);
+}

@@ -1,0 +1,96 @@
+import { expect, test } from 'vitest';
+import { count, duration, printable, rate, size } from '../../src/cli/format.js';
+import { renderReport } from '../../src/cli/summary.js';
+import { engineReport, report } from './fakes.js';
+
+test('the summary of a good update tells states, versions, proof, pause and throughput', () => {
+  expect(renderReport(report(), false)).toBe(
+    `updated to version 42 in 1.84 s: 2 engines
+  weights   /checkpoints/step_42 (311 tensors, 1.19 GB, 2 files)
+  digest    sha256 ${'ab'.repeat(32)}
+  transfer  1.19 GB by nccl in 1.02 s, 1169 MB/s (5 frames; busy: read 510 ms, copy 300 ms, broadcast 900 ms)
+  nccl      2.28.3, 5 ranks, /usr/lib/libnccl.so.2
+  staging   537 MB device, 67.1 MB pinned
+  pause     1.32 s
+  engine    http://10.0.0.5:8000: serving-new, says version 42, by nccl, 2 workers, vllm 0.32.0, paused 1.31 s
+            proof: digest, 620 of 622 parameters, the engine hashed for 812 ms
+            not provable: model.rotary.inv_freq, model.rotary.cos (computed by the engine)
+  engine    http://10.0.0.6:8000: serving-new, says version 42, by nccl, 2 workers, vllm 0.32.0, paused 1.31 s
+            proof: digest, 620 of 622 parameters, the engine hashed for 812 ms
+            not provable: model.rotary.inv_freq, model.rotary.cos (computed by the engine)
+`,
+  );
+});
+
+test('the summary of a failure tells what each engine does and what to do', () => {
+  const error = {
+    code: 'WC_NCCL_TIMEOUT' as const,
+    message: 'rank 3 did not receive',
+    engine: 'http://10.0.0.5:8000',
+    phase: 'transfer',
+    remedy: 'Look at the engine.',
+  };
+  const text = renderReport(
+    report({
+      outcome: 'quarantined',
+      engines: [
+        engineReport({
+          state: 'quarantined',
+          pausedMs: null,
+          weightVersion: null,
+          transport: null,
+          proof: null,
+          error,
+        }),
+        engineReport({ id: 'http://10.0.0.6:8000', state: 'serving-old', pausedMs: null }),
+      ],
+      pauseMs: null,
+      transfer: null,
+      error,
+    }),
+    false,
+  );
+  expect(text).toContain('quarantined 1 of 2 engines, which stay paused; 0 updated to version 42\n');
+  expect(text).toContain('engine    http://10.0.0.5:8000: quarantined, 2 workers, vllm 0.32.0\n');
+  expect(text).toContain('error: rank 3 did not receive [WC_NCCL_TIMEOUT]');
+  expect(text).toContain('remedy: Look at the engine.');
+});
+
+test('an emulated update says so, in the last line', () => {
+  const lines = renderReport(report({ emulated: true }), false)
+    .trimEnd()
+    .split('\n');
+  expect(lines.at(-1)).toBe('EMULATED: no GPU, no NCCL; numbers say nothing about a GPU');
+  expect(renderReport(report(), false)).not.toContain('EMULATED');
+});
+
+test('a mismatch is named, and of many names only the first', () => {
+  const proof = { ...engineReport().proof!, mismatched: ['a', 'b', 'c', 'd', 'e'] };
+  expect(renderReport(report({ engines: [engineReport({ proof })] }), false)).toContain(
+    'MISMATCH: a, b, c and 2 more',
+  );
+});
+
+test('text of an engine cannot steer the terminal', () => {
+  const text = renderReport(report({ notes: ['\u001b[2J\u001b]0;owned\u0007 hello\r\u202e'] }), false);
+  expect(text).toContain('note:  [2J ]0;owned  hello');
+  expect([...'\u001b\u0007\r\u202e'].filter((steering) => text.includes(steering))).toEqual([]);
+  expect(printable('x'.repeat(3000))).toHaveLength(2001);
+});
+
+test.each([
+  [size(0), '0 B'],
+  [size(999), '999 B'],
+  [size(1_500_000), '1.50 MB'],
+  [size(1_192_135_096), '1.19 GB'],
+  [rate(1_168_760_878), '1169 MB/s'],
+  [rate(1_500_000), '1.5 MB/s'],
+  [duration(85.4), '85 ms'],
+  [duration(1310), '1.31 s'],
+  [duration(12_345), '12.3 s'],
+  [duration(125_000), '2 min 5 s'],
+  [count(1, 'engine'), '1 engine'],
+  [count(2, 'engine'), '2 engines'],
+])('%s', (shown, expected) => {
+  expect(shown).toBe(expected);
+});
