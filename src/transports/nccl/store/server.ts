@@ -17,7 +17,7 @@ export interface StoreServerOptions {
   /** Clients that write keys with this prefix are cut off: what workers unpickle comes from this process only. */
   readonly reservedPrefix?: string;
   /** Closes the server when aborted. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Every worker of a large fleet may connect in the same instant. */

@@ -4,7 +4,7 @@ import type { StoreState } from './state.js';
 
 interface WaitOptions {
   readonly timeoutMs: number;
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** Settles when the store closes. */
   readonly closed: Promise<unknown>;
 }

@@ -1,0 +1,191 @@
+import { WeightcastError } from '../../../errors.js';
+import type { StoreConnection } from '../store/connection.js';
+import { JOIN_KEY } from '../store/protocol.js';
+import { type StoreServer, startStoreServer } from '../store/server.js';
+import { addressesOf } from './addresses.js';
+import { callRoll, type ExpectedWorker } from './roll-call.js';
+import { pickleUniqueId } from './unique-id.js';
+
+/** First object that rank 0 of a vLLM StatelessProcessGroup broadcasts: PyNcclCommunicator's unique id (contracts/vllm.md §3). */
+const UNIQUE_ID_KEY = '/broadcast_from/0/0';
+/** Workers unpickle, which is to execute, whatever lies under this prefix. */
+const RANK0_PREFIX = '/broadcast_from/0/';
+
+export interface RendezvousOptions {
+  /** Address of this machine that the workers are told: the only one that is bound. */
+  readonly host: string;
+  /** 0 takes a free port. */
+  readonly port: number;
+  /** 128 bytes of ncclGetUniqueId. */
+  readonly uniqueId: Uint8Array;
+  /** Every worker that joins through this store; rank 0 is this process and is not among them. */
+  readonly expected: readonly ExpectedWorker[];
+  /** From now until every worker has the id. */
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * A store that hands the unique id to the workers once all of them have joined. Between opening and completing, the caller posts
+ * the address to the engines.
+ */
+export class Rendezvous {
+  readonly address: string;
+  readonly port: number;
+  readonly #store: StoreServer;
+  readonly #options: RendezvousOptions;
+  readonly #workers = new Map<StoreConnection, 'joined' | 'served'>();
+  readonly #engineAddresses = new Map<string, ReadonlySet<string>>();
+  readonly #done: Promise<void>;
+  #settle: { resolve(): void; reject(error: WeightcastError): void } | null = null;
+  #deserters = 0;
+  #published = false;
+
+  /** Takes over a store that nobody has joined; {@link openRendezvous} makes one. */
+  constructor(store: StoreServer, options: RendezvousOptions) {
+    this.address = store.address;
+    this.port = store.port;
+    this.#store = store;
+    this.#options = options;
+    this.#done = this.#watch();
+    this.#done.catch(() => {}); // whoever never calls complete() learns it from close()
+    store.add(JOIN_KEY, 1); // rank 0 itself, as in torch
+    store.on('join', (worker) => this.#joined(worker));
+    store.on('leave', (worker) => this.#left(worker));
+    store.on('read', (worker, key) => {
+      if (key === UNIQUE_ID_KEY) this.#served(worker);
+    });
+    for (const engine of new Set(options.expected.map((worker) => worker.engine))) {
+      // Only for the message at the deadline, which takes what is known by then.
+      void addressesOf(engine).then((addresses) => this.#engineAddresses.set(engine, addresses));
+    }
+    this.#advance();
+  }
+
+  /**
+   * Resolves when every worker has been sent the id.
+   * @throws WeightcastError WC_RENDEZVOUS_TIMEOUT, which names who is missing as well as it can be known, or
+   * WC_RENDEZVOUS_ABORTED; the store is closed then
+   */
+  complete(): Promise<void> {
+    return this.#done;
+  }
+
+  /** Ends it now: complete() rejects with WC_RENDEZVOUS_ABORTED and this cause, and workers lose their connection. */
+  abort(reason?: unknown): void {
+    this.#fail('WC_RENDEZVOUS_ABORTED', 'the rendezvous was called off', { cause: reason });
+  }
+
+  /** Closes the store. Workers need it no longer once complete() has resolved; before that it is an abort. Safe to call twice. */
+  async close(): Promise<void> {
+    this.abort();
+    await this.#store.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #watch(): Promise<void> {
+    const { timeoutMs, signal } = this.#options;
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => this.#expire(), timeoutMs);
+      const onAbort = (): void => this.abort(signal?.reason);
+      signal?.addEventListener('abort', onAbort, { once: true });
+      if (signal?.aborted) queueMicrotask(onAbort);
+      const release = (): void => {
+        clearTimeout(timer);
+        signal?.removeEventListener('abort', onAbort);
+        this.#settle = null;
+      };
+      this.#settle = {
+        resolve: () => {
+          release();
+          resolve();
+        },
+        reject: (error) => {
+          release();
+          reject(error);
+        },
+      };
+    });
+  }
+
+  #joined(worker: StoreConnection): void {
+    if (!this.#workers.has(worker)) this.#workers.set(worker, 'joined');
+    this.#advance();
+  }
+
+  /** A worker that goes without the id may come back on another connection: then it counts once. */
+  #left(worker: StoreConnection): void {
+    if (this.#workers.get(worker) !== 'joined') return;
+    this.#workers.delete(worker);
+    this.#deserters++;
+  }
+
+  #served(worker: StoreConnection): void {
+    if (this.#workers.has(worker)) this.#workers.set(worker, 'served');
+    this.#advance();
+  }
+
+  #advance(): void {
+    const { expected, uniqueId } = this.#options;
+    if (!this.#published && this.#workers.size >= expected.length) {
+      this.#published = true;
+      this.#store.set(UNIQUE_ID_KEY, pickleUniqueId(uniqueId));
+    }
+    if (this.#servedCount() >= expected.length) this.#settle?.resolve();
+  }
+
+  #servedCount(): number {
+    return [...this.#workers.values()].filter((state) => state === 'served').length;
+  }
+
+  #expire(): void {
+    const { expected, timeoutMs } = this.#options;
+    const joinedFrom = [...this.#workers.keys()].map((worker) => worker.remoteAddress);
+    const roll = callRoll({ expected, joinedFrom, engineAddresses: this.#engineAddresses });
+    const served = this.#servedCount();
+    const idle = this.#published ? `; the unique id was published and ${served} took it` : '';
+    const lost = this.#deserters > 0 ? `; ${this.#deserters} joined and went away` : '';
+    const engine = roll.missingEngines?.length === 1 ? roll.missingEngines[0] : undefined;
+    const message = `${roll.message}${idle}${lost} (store ${this.address}:${this.port}, ${timeoutMs} ms)`;
+    this.#fail('WC_RENDEZVOUS_TIMEOUT', message, {
+      engine,
+      details: {
+        joined: joinedFrom.length,
+        expected: expected.length,
+        served,
+        joinedFrom,
+        missingEngines: roll.missingEngines,
+      },
+    });
+  }
+
+  #fail(
+    code: 'WC_RENDEZVOUS_TIMEOUT' | 'WC_RENDEZVOUS_ABORTED',
+    message: string,
+    facts: { engine?: string | undefined; cause?: unknown; details?: Record<string, unknown> },
+  ): void {
+    if (this.#settle === null) return;
+    this.#settle.reject(new WeightcastError(code, message, { phase: 'rendezvous', ...facts }));
+    void this.#store.close();
+  }
+}
+
+/**
+ * Listens, so that the engines can be told where to join.
+ *
+ * @example
+ * await using meeting = await openRendezvous({ host: '10.0.0.1', port: 0, uniqueId, expected, timeoutMs: 300_000 });
+ * await Promise.all([meeting.complete(), ...engines.map((engine) => postInit(engine, meeting.port))]);
+ *
+ * @throws WeightcastError WC_RENDEZVOUS_ADDRESS when the address is not this machine's or the port is taken,
+ * WC_RENDEZVOUS_ABORTED, WC_NATIVE_ARGUMENT for an id that has not 128 bytes
+ */
+export async function openRendezvous(options: RendezvousOptions): Promise<Rendezvous> {
+  pickleUniqueId(options.uniqueId);
+  const { host, port, signal } = options;
+  const store = await startStoreServer({ host, port, reservedPrefix: RANK0_PREFIX, signal });
+  return new Rendezvous(store, options);
+}
