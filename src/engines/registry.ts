@@ -61,22 +61,22 @@ export function parseEngine(text: string, access: EngineAccess = {}): EngineTarg
 }
 
 function parseUrl(text: string): string {
+  // Credentials never reach a message, also when the rest is wrong.
+  const shown = text.replace(/\/\/.*@/, '//…@').slice(0, 200);
   if (!/^https?:\/\//i.test(text)) {
     throw invalid(
-      `engine: '${text}' is not an http or https URL; write for example vllm=http://127.0.0.1:8000`,
+      `engine: '${shown}' is not an http or https URL; write for example vllm=http://127.0.0.1:8000`,
     );
   }
-  if (!URL.canParse(text)) throw invalid(`engine: '${text}' is not a URL`);
+  if (!URL.canParse(text)) throw invalid(`engine: '${shown}' is not a URL`);
   const url = new URL(text);
   if (url.username !== '' || url.password !== '') {
-    url.username = '';
-    url.password = '';
-    throw invalid(`engine: leave the credentials out of ${url.href} and pass --api-key-env NAME`);
+    throw invalid(`engine: leave the credentials out of '${shown}' and pass --api-key-env NAME`);
   }
   if (url.search !== '' || url.hash !== '') {
-    throw invalid(`engine: '${text}' has a query or a fragment; pass the server's address alone`);
+    throw invalid(`engine: '${shown}' has a query or a fragment; pass the server's address alone`);
   }
-  if (url.port === '0') throw invalid(`engine: '${text}' has port 0`);
+  if (url.port === '0') throw invalid(`engine: '${shown}' has port 0`);
   return url.href.replace(/\/+$/, '');
 }
 

@@ -7,6 +7,7 @@ import { openRuntime } from '../transports/nccl/runtime.js';
 import { stagingFor } from '../transports/nccl/wire/memory.js';
 import { planWire, type WirePlan } from '../transports/nccl/wire/plan.js';
 import { flattenPlan } from '../weights/flatten.js';
+import { orderForLoading } from '../weights/order.js';
 import type { Attempt, Carrier } from './attempt.js';
 import { filesystemCarrier } from './transfer-files.js';
 import { ncclCarrier } from './transfer-nccl.js';
@@ -47,7 +48,7 @@ export class NcclSender {
    */
   async prepare(attempt: Attempt): Promise<Carrier> {
     const { ledger, settings, checkpoint } = attempt;
-    const plan = planWire(checkpoint.tensors, settings.packing);
+    const plan = planWire(orderForLoading(checkpoint.tensors), settings.packing);
     try {
       return await this.#stage(attempt, plan);
     } catch (error) {
@@ -56,7 +57,7 @@ export class NcclSender {
       if (settings.fallback !== 'filesystem' || checkpoint.path === null || attempt.signal.aborted)
         throw cause;
       ledger.note(`NCCL can't be used (${cause.code}: ${cause.message}): falling back to files`);
-      return filesystemCarrier();
+      return filesystemCarrier(checkpoint.path);
     }
   }
 

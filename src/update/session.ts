@@ -80,8 +80,9 @@ export class FleetSession {
         signal,
       };
       carrier =
-        settings.transport === 'filesystem' ? filesystemCarrier() : await this.#sender.prepare(attempt);
-      if (carrier.name === 'filesystem') requireDirectory(checkpoint, path);
+        settings.transport === 'filesystem'
+          ? filesystemCarrier(directoryOf(checkpoint, path))
+          : await this.#sender.prepare(attempt);
       book = methods.digest ? await this.#digest(attempt) : null;
       transfer = await carryOut({ attempt, carrier, book, fingerprint: methods.fingerprint });
       await this.#readBack(attempt);
@@ -188,8 +189,8 @@ export class FleetSession {
   }
 }
 
-function requireDirectory(checkpoint: Checkpoint, path: string): void {
-  if (checkpoint.path !== null) return;
+function directoryOf(checkpoint: Checkpoint, path: string): string {
+  if (checkpoint.path !== null) return checkpoint.path;
   throw new WeightcastError('WC_CONFIG_INVALID', `${path} is a single file: engines load directories`, {
     remedy: 'Pass the directory that holds it, with its config.json, or use --transport nccl.',
   });

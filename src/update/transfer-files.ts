@@ -4,13 +4,14 @@ import { type EngineLink, onAll } from '../fleet/engine.js';
 import type { Attempt, Carrier } from './attempt.js';
 import type { TransferReport } from './types.js';
 
-export function filesystemCarrier(): Carrier {
+/** @param directory path that every worker can see */
+export function filesystemCarrier(directory: string): Carrier {
   return {
     name: 'filesystem',
     async transfer(attempt) {
       const began = performance.now();
       attempt.signal.throwIfAborted();
-      await loadFromDisk(attempt, attempt.engines, attempt.checkpoint.path);
+      await loadFromDisk(attempt, attempt.engines, directory);
       return filesReport(attempt, performance.now() - began);
     },
     close: async () => undefined,

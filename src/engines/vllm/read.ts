@@ -84,7 +84,7 @@ export const models: Reader<readonly ModelCard[]> = (reply, call) => {
   });
 };
 
-const CHECKSUM_KEY = /^((?:[a-z]+\d+:)*[a-z]+\d+):(.{1,1024})$/;
+const CHECKSUM_KEY = /^((?:[a-z]+\d+:)+)(?![a-z]+\d+:)(.{1,1024})$/;
 const SHA256 = /^[0-9a-f]{64}$/;
 const MAX_CHECKSUMS = 4_000_000;
 
@@ -96,10 +96,11 @@ export const checksums: Reader<Checksums> = (reply, call) => {
   if (entries.length > MAX_CHECKSUMS) throw wrongBody(reply, call, `at most ${MAX_CHECKSUMS} checksums`);
   const workers = new Map<string, Map<string, string>>();
   for (const [key, sum] of entries) {
-    const [, worker, parameter] = CHECKSUM_KEY.exec(key) ?? [];
-    if (worker === undefined || parameter === undefined || typeof sum !== 'string' || !SHA256.test(sum)) {
+    const [, prefix, parameter] = CHECKSUM_KEY.exec(key) ?? [];
+    if (prefix === undefined || parameter === undefined || typeof sum !== 'string' || !SHA256.test(sum)) {
       throw wrongBody(reply, call, 'SHA-256 sums by worker and parameter');
     }
+    const worker = prefix.slice(0, -1);
     const parameters = workers.get(worker) ?? new Map<string, string>();
     workers.set(worker, parameters.set(parameter, sum));
   }
