@@ -1,0 +1,44 @@
+/** How engines name what a checkpoint names otherwise. Add a line to teach another fused module. */
+
+export interface FusedGroup {
+  /** Name of the engine's module. */
+  readonly fused: string;
+  /** Modules of the checkpoint whose rows it concatenates, in order. */
+  readonly parts: readonly string[];
+  /** Parts after the first may be held by several workers alike (fewer key and value heads than workers). */
+  readonly replicates: boolean;
+}
+
+export const FUSED_GROUPS: readonly FusedGroup[] = [
+  { fused: 'qkv_proj', parts: ['q_proj', 'k_proj', 'v_proj'], replicates: true },
+  { fused: 'gate_up_proj', parts: ['gate_proj', 'up_proj'], replicates: false },
+  { fused: 'gate_up_proj', parts: ['w1', 'w3'], replicates: false },
+  { fused: 'fused_qkv_a_proj', parts: ['q_a_proj', 'kv_a_proj_with_mqa'], replicates: false },
+];
+
+const EMBEDDING = /(?:^|\.)(?:embed_tokens|word_embeddings|wte|embed_in)\.weight$/;
+const HEAD = /(?:^|\.)lm_head\.weight$/;
+
+export function isVocabulary(name: string): boolean {
+  return EMBEDDING.test(name) || HEAD.test(name);
+}
+
+/** Tied embeddings: a checkpoint that has one of the two stands for both names. */
+export function tiedNames(names: readonly string[]): ReadonlyMap<string, string> {
+  const embedding = names.find((name) => EMBEDDING.test(name));
+  const head = names.find((name) => HEAD.test(name));
+  if (embedding !== undefined && head === undefined) return new Map([[embedding, 'lm_head.weight']]);
+  if (head !== undefined && embedding === undefined) return new Map([[head, 'model.embed_tokens.weight']]);
+  return new Map();
+}
+
+/** A layer that can take LoRA adapters is wrapped: its own parameters are named under base_layer (vLLM with --enable-lora). */
+export function unwrapped(parameter: string): string {
+  return parameter.replaceAll('.base_layer.', '.');
+}
+
+/** The part of a worker's key 'dp0:pp0:pcp0:tp1' that decides which slice it holds; null when the key does not say. */
+export function tensorParallelRank(worker: string): number | null {
+  const match = /(?:^|:)tp([0-9]{1,5})(?::|$)/.exec(worker);
+  return match === null ? null : Number(match[1]);
+}
