@@ -1,0 +1,78 @@
+#include "common/faults.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include "common/environment.h"
+
+namespace emulator {
+namespace {
+
+struct Switch {
+  std::string_view name;
+  bool Faults::* on;
+};
+struct Amount {
+  std::string_view name;
+  std::uint64_t Faults::* value;
+};
+
+constexpr Switch kSwitches[] = {
+    {"no-driver", &Faults::no_driver},
+    {"no-device", &Faults::no_device},
+    {"missing-peer", &Faults::missing_peer},
+    {"group-depth-leak", &Faults::group_depth_leak},
+    {"leak-init", &Faults::leak_init},
+};
+constexpr Amount kAmounts[] = {
+    {"slow", &Faults::slow_bytes_per_second},
+    {"init-delay", &Faults::init_delay_ms},
+    {"die-before-broadcast", &Faults::die_before_broadcast},
+    {"die-in-broadcast", &Faults::die_in_broadcast},
+    {"async-error", &Faults::async_error},
+    {"out-of-memory", &Faults::out_of_memory_bytes},
+};
+
+bool apply(Faults& faults, std::string_view item) {
+  const auto equals = item.find('=');
+  const auto name = item.substr(0, equals);
+  if (equals == std::string_view::npos) {
+    for (const auto& entry : kSwitches) {
+      if (entry.name == name) return faults.*entry.on = true;
+    }
+    return false;
+  }
+  const std::string text(item.substr(equals + 1));
+  char* end = nullptr;
+  const auto number = std::strtoull(text.c_str(), &end, 10);
+  if (text.empty() || *end != '\0' || number == 0) return false;
+  for (const auto& entry : kAmounts) {
+    if (entry.name == name) return (faults.*entry.value = number) != 0;
+  }
+  return false;
+}
+
+Faults parse(std::string_view text) {
+  Faults faults;
+  while (!text.empty()) {
+    const auto comma = text.find(',');
+    const auto item = text.substr(0, comma);
+    // A mistyped fault would make a test pass for the wrong reason.
+    if (!item.empty() && !apply(faults, item)) {
+      std::fprintf(stderr, "weightcast emulator: WEIGHTCAST_EMULATOR_FAULTS: unknown fault '%.*s'\n",
+                   static_cast<int>(item.size()), item.data());
+    }
+    text = comma == std::string_view::npos ? std::string_view{} : text.substr(comma + 1);
+  }
+  return faults;
+}
+
+}  // namespace
+
+const Faults& faults() {
+  static const Faults parsed = parse(environment("WEIGHTCAST_EMULATOR_FAULTS"));
+  return parsed;
+}
+
+}  // namespace emulator
