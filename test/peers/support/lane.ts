@@ -1,13 +1,16 @@
 import { afterAll, beforeAll, describe, type RunnerTestSuite, test } from 'vitest';
 import { reportLane } from './report.js';
-import { type PythonEnvironment, type PythonPackages, tryPython } from './venv.js';
+import { type PythonAttempt, type PythonEnvironment, type PythonPackages, tryPython } from './venv.js';
+
+const SYSTEM_PYTHON: PythonAttempt = { environment: { directory: '', python: 'python3' }, why: null };
 
 const statesOf = (suite: Pick<RunnerTestSuite, 'tasks'>): readonly (string | undefined)[] =>
   suite.tasks.flatMap((task) => (task.type === 'suite' ? statesOf(task) : [task.result?.state]));
 
 /**
  * A lane: tests against software that this project did not write, in the Python environment that holds it. A lane whose
- * packages can't be had prints `SKIPPED <lane>: <why>` and shows as skipped; it is never silent.
+ * packages can't be had prints `SKIPPED <lane>: <why>` and shows as skipped; it is never silent. `null` takes the python3 on PATH and
+ * its standard library.
  *
  * @example
  * await lane('tcpstore', vllmPackages('0.32.0'), (python) => {
@@ -16,10 +19,10 @@ const statesOf = (suite: Pick<RunnerTestSuite, 'tasks'>): readonly (string | und
  */
 export async function lane(
   name: string,
-  packages: PythonPackages,
+  packages: PythonPackages | null,
   tests: (python: PythonEnvironment) => void,
 ): Promise<void> {
-  const attempt = await tryPython(packages);
+  const attempt = packages === null ? SYSTEM_PYTHON : await tryPython(packages);
   if (attempt.environment === null) {
     reportLane(name, 'SKIPPED', attempt.why, 0);
     describe.skip(`lane ${name} (SKIPPED: ${attempt.why})`, () => test(name, () => {}));
@@ -36,7 +39,7 @@ export async function lane(
       const states = statesOf(suite);
       const passed = states.filter((state) => state === 'pass').length;
       const good = passed > 0 && !states.includes('fail');
-      const what = `${packages.name}: ${passed} of ${states.length} passed`;
+      const what = `${packages?.name ?? 'python3'}: ${passed} of ${states.length} passed`;
       reportLane(name, good ? 'RAN' : 'FAILED', what, (performance.now() - started) / 1000);
     });
     tests(environment);
