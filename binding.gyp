@@ -3,7 +3,7 @@
   'target_defaults': {
     'include_dirs': ['native/src', 'native/emulator'],
     'cflags_cc!': ['-fno-exceptions', '-fno-rtti', '-std=gnu++17'],
-    'cflags_cc': ['-std=c++20', '-fexceptions', '-fvisibility=hidden', '-Wall', '-Wextra', '-O3'],
+    'cflags_cc': ['-std=c++20', '-fexceptions', '-fvisibility=hidden', '-Wall', '-Wextra', '-Wno-restrict', '-O3'],
     'ldflags': ['-Wl,-z,now', '-Wl,-z,nodelete', '-pthread'],
     'libraries': ['-ldl'],
   },

@@ -5,7 +5,7 @@
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
-import { WeightcastError } from './errors.js';
+import { type ErrorCode, WeightcastError } from './errors.js';
 
 export interface DeviceInfo {
   readonly index: number;
@@ -160,6 +160,11 @@ export interface Binding {
   sha256(job: HashJob, onProgress: ((bytes: number) => void) | null): NativeHash;
 }
 
+/** What the module exports besides: how it makes its errors. */
+interface Addon extends Binding {
+  useErrors(make: (code: ErrorCode, message: string, details: Record<string, unknown>) => unknown): void;
+}
+
 const root = fileURLToPath(new URL('..', import.meta.url));
 
 function load(): Binding {
@@ -179,7 +184,9 @@ function load(): Binding {
     );
   }
   try {
-    return createRequire(import.meta.url)(found) as Binding;
+    const addon = createRequire(import.meta.url)(found) as Addon;
+    addon.useErrors((code, message, details) => new WeightcastError(code, message, { details }));
+    return addon;
   } catch (cause) {
     throw new WeightcastError(
       'WC_ADDON_NOT_FOUND',

@@ -1,0 +1,52 @@
+#include "binding/hash.h"
+
+#include <cstring>
+
+#include "binding/arguments.h"
+#include "binding/plan.h"
+#include "binding/values.h"
+
+namespace weightcast::binding {
+namespace {
+
+Napi::Value to_digests(Napi::Env env, const std::vector<Digest>& digests) {
+  static_assert(sizeof(Digest) == 32);
+  return to_bytes(env, digests.data(), digests.size() * sizeof(Digest));
+}
+
+}  // namespace
+
+void HashHandle::define(Napi::Env env) {
+  binding::define<HashHandle>(env, {method<HashHandle, &HashHandle::cancel>("cancel")});
+}
+
+Napi::Value HashHandle::cancel(const Napi::CallbackInfo& info) {
+  job_->request_stop();
+  return info.Env().Undefined();
+}
+
+Napi::Value start_hash(const Napi::CallbackInfo& info) {
+  auto plan = to_hash_plan(info[0]);
+  const auto on_progress = optional_function(info[1], "onProgress");
+  std::shared_ptr<HashJob> job;
+  const auto result = promise<std::vector<Digest>>(
+      info.Env(), to_digests,
+      [&](Done<std::vector<Digest>> done, OperationId id) {
+        HashJob::Progress report;
+        if (on_progress.IsFunction()) {
+          report = [channel = Environment::of(info.Env()).channel(), id](std::uint64_t total) {
+            channel->post([id, total](Napi::Env env, Environment& environment) {
+              environment.report(env, id, [&](Napi::Env) { return Napi::Number::New(env, double(total)); });
+            });
+          };
+        }
+        job = HashJob::start(std::move(plan), std::move(report), std::move(done));
+      },
+      on_progress);
+  Environment::of(info.Env()).adopt(job);
+  auto handle = make<HashHandle>(info.Env(), job);
+  handle.Set("result", result);
+  return handle;
+}
+
+}  // namespace weightcast::binding

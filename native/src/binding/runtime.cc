@@ -1,0 +1,108 @@
+#include "binding/runtime.h"
+
+#include "binding/arguments.h"
+#include "binding/communicator.h"
+#include "binding/values.h"
+
+namespace weightcast::binding {
+namespace {
+
+using Self = RuntimeHandle;
+constexpr std::uint64_t kMostDevices = 1024;
+
+/// Runs `work` on a thread of its own: the pool of libuv belongs to files and names.
+template <class T, class Convert, class Work>
+Napi::Value on_helper(Napi::Env env, Convert convert, Work work) {
+  return promise<T>(env, std::move(convert), [&](Done<T> done, OperationId) {
+    Environment::of(env).helpers().start("wc-helper", [done = std::move(done), work = std::move(work)] {
+      done(capture<T>(work));
+    });
+  });
+}
+
+}  // namespace
+
+void RuntimeHandle::define(Napi::Env env) {
+  binding::define<Self>(env, {
+                                 getter<Self, &Self::cuda_library>("cudaLibrary"),
+                                 getter<Self, &Self::nccl_library>("ncclLibrary"),
+                                 getter<Self, &Self::nccl_version>("ncclVersion"),
+                                 getter<Self, &Self::driver_version>("cudaDriverVersion"),
+                                 getter<Self, &Self::emulated>("emulated"),
+                                 method<Self, &Self::devices>("devices"),
+                                 async_method<Self, &Self::memory>("memory"),
+                                 async_method<Self, &Self::unique_id>("uniqueId"),
+                                 async_method<Self, &Self::communicator>("communicator"),
+                             });
+}
+
+Napi::Value open_runtime(const Napi::CallbackInfo& info) {
+  RuntimePaths paths{optional_text(info[0], "cudaLibrary"), optional_text(info[1], "ncclLibrary")};
+  using Opened = std::shared_ptr<const Runtime>;
+  return on_helper<Opened>(
+      info.Env(), [](Napi::Env env, Opened runtime) { return make<RuntimeHandle>(env, std::move(runtime)); },
+      [paths = std::move(paths)] { return Runtime::open(paths); });
+}
+
+Napi::Value RuntimeHandle::cuda_library(const Napi::CallbackInfo& info) {
+  return Napi::String::New(info.Env(), runtime_->cuda_path());
+}
+
+Napi::Value RuntimeHandle::nccl_library(const Napi::CallbackInfo& info) {
+  return Napi::String::New(info.Env(), runtime_->nccl_path());
+}
+
+Napi::Value RuntimeHandle::nccl_version(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), runtime_->nccl().version);
+}
+
+Napi::Value RuntimeHandle::driver_version(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), runtime_->driver_version());
+}
+
+Napi::Value RuntimeHandle::emulated(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), runtime_->emulated());
+}
+
+Napi::Value RuntimeHandle::devices(const Napi::CallbackInfo& info) {
+  const auto devices = runtime_->devices();
+  auto list = Napi::Array::New(info.Env(), devices.size());
+  for (std::uint32_t i = 0; i < devices.size(); ++i) {
+    auto device = Napi::Object::New(info.Env());
+    device.Set("index", devices[i].index);
+    device.Set("name", devices[i].name);
+    device.Set("uuid", devices[i].uuid);
+    device.Set("totalMemory", double(devices[i].total_memory));
+    list.Set(i, device);
+  }
+  return list;
+}
+
+Napi::Value RuntimeHandle::memory(const Napi::CallbackInfo& info) {
+  const int device = int(integer(info[0], "device", kMostDevices));
+  auto convert = [](Napi::Env env, MemoryInfo memory) {
+    auto result = Napi::Object::New(env);
+    result.Set("free", double(memory.free));
+    result.Set("total", double(memory.total));
+    return result;
+  };
+  return on_helper<MemoryInfo>(info.Env(), convert, [runtime = runtime_, device] { return runtime->memory(device); });
+}
+
+Napi::Value RuntimeHandle::unique_id(const Napi::CallbackInfo& info) {
+  return on_helper<NcclUniqueId>(
+      info.Env(), [](Napi::Env env, const NcclUniqueId& id) { return to_bytes(env, id.bytes, sizeof id.bytes); },
+      [runtime = runtime_] { return runtime->unique_id(); });
+}
+
+Napi::Value RuntimeHandle::communicator(const Napi::CallbackInfo& info) {
+  const int device = int(integer(info[0], "device", kMostDevices));
+  auto communicator = std::make_shared<Communicator>(CommunicatorThread::start(runtime_, device));
+  Environment::of(info.Env()).adopt(communicator->stoppable());
+  return promise<Unit>(
+      info.Env(),
+      [communicator](Napi::Env env, Unit) { return make<CommunicatorHandle>(env, communicator); },
+      [&](Done<Unit> done, OperationId) { communicator->enter(std::move(done)); });
+}
+
+}  // namespace weightcast::binding

@@ -1,0 +1,36 @@
+#include "core/crew.h"
+
+#include <pthread.h>
+
+#include <thread>
+
+namespace weightcast {
+
+void Crew::start(const char* name, std::function<void()> work) {
+  auto count = count_;
+  {
+    std::lock_guard lock(count->mutex);
+    ++count->running;
+  }
+  try {
+    std::thread([count, name = std::string(name), work = std::move(work)]() mutable {
+      ::pthread_setname_np(::pthread_self(), name.c_str());
+      work();
+      work = nullptr;  // what it owns dies before it counts as ended
+      std::lock_guard lock(count->mutex);
+      --count->running;
+      count->ended.notify_all();
+    }).detach();
+  } catch (...) {
+    std::lock_guard lock(count->mutex);
+    --count->running;
+    throw;
+  }
+}
+
+bool Crew::wait(const Deadline& deadline) const {
+  std::unique_lock lock(count_->mutex);
+  return count_->ended.wait_until(lock, deadline.at(), [this] { return count_->running == 0; });
+}
+
+}  // namespace weightcast

@@ -1,0 +1,33 @@
+#include "core/cuda_api.h"
+
+#include "core/error.h"
+
+namespace weightcast {
+
+CudaApi::CudaApi(const Library& library) {
+  auto require = [&library](auto*& function, const char* symbol) {
+    if (library.resolve(function, symbol)) return;
+    throw Error(code::kCudaNoDriver,
+                library.path() + " is not a usable CUDA driver: it lacks " + symbol);
+  };
+#define WEIGHTCAST_RESOLVE(name, symbol, arguments) require(name, symbol);
+  WEIGHTCAST_CUDA_FUNCTIONS(WEIGHTCAST_RESOLVE)
+#undef WEIGHTCAST_RESOLVE
+}
+
+std::string CudaApi::describe(int result) const {
+  const char* name = nullptr;
+  const char* text = nullptr;
+  error_name(result, &name);
+  error_string(result, &text);
+  return std::string(name == nullptr ? "CUDA error" : name) + " (" + std::to_string(result) + ")" +
+         (text == nullptr ? "" : ": " + std::string(text));
+}
+
+void CudaApi::check(int result, const char* call) const {
+  if (result == cuda::kSuccess) return;
+  throw Error(result == cuda::kOutOfMemory ? code::kCudaOutOfMemory : code::kCudaFailed,
+              std::string(call) + " failed: " + describe(result), {{"cudaResult", double(result)}});
+}
+
+}  // namespace weightcast

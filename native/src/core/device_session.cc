@@ -1,0 +1,79 @@
+#include "core/device_session.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/deadline.h"
+#include "core/error.h"
+
+namespace weightcast {
+namespace {
+
+constexpr std::size_t kBounceBytes = std::size_t(4) << 20;
+/// A copy waits for nobody; one that takes longer than this means a broken device.
+constexpr double kCopyLimitMs = 60'000;
+
+}  // namespace
+
+DeviceSession::DeviceSession(std::shared_ptr<const Runtime> runtime, int device, Interrupt& interrupt)
+    : runtime_(std::move(runtime)), device_(device), interrupt_(interrupt) {
+  runtime_->enter(device);
+  copies_ = make_stream(cuda());
+  collectives_ = make_stream(cuda());
+  drained_ = make_event(cuda());
+}
+
+void DeviceSession::allocate_bounce() {
+  if (bounce_[1].get() != nullptr) return;
+  for (int i = 0; i < 2; ++i) {
+    bounced_[i] = make_event(cuda());
+    bounce_[i] = make_pinned_memory(cuda(), kBounceBytes);
+  }
+}
+
+void DeviceSession::wait(const Event& event) {
+  const auto deadline = Deadline::after(kCopyLimitMs);
+  Backoff backoff;
+  while (!is_done(cuda(), event)) {
+    if (interrupt_.stop) throw Error(code::kClosed, "the communicator was closed during a copy");
+    if (deadline.passed()) throw Error(code::kCudaFailed, "a copy on the device did not end within 60 s");
+    backoff.pause(interrupt_.bell);
+  }
+}
+
+void DeviceSession::drain_copies() {
+  cuda().check(cuda().event_record(drained_.get(), copies()), "cuEventRecord");
+  wait(drained_);
+}
+
+void DeviceSession::read(DevicePointer source, std::size_t length,
+                         const std::function<void(const void*, std::size_t)>& consume) {
+  allocate_bounce();
+  auto size = [length](std::size_t at) { return std::min(kBounceBytes, length - at); };
+  auto begin = [&](std::size_t at, int side) {
+    cuda().check(cuda().copy_to_host(bounce_[side].get(), source + at, size(at), copies()), "cuMemcpyDtoHAsync");
+    cuda().check(cuda().event_record(bounced_[side].get(), copies()), "cuEventRecord");
+  };
+  if (length > 0) begin(0, 0);
+  int side = 0;
+  for (std::size_t at = 0; at < length; at += kBounceBytes, side ^= 1) {
+    wait(bounced_[side]);
+    if (length - at > kBounceBytes) begin(at + kBounceBytes, side ^ 1);
+    consume(bounce_[side].get(), size(at));
+  }
+}
+
+void DeviceSession::write(DevicePointer target, const void* source, std::size_t length) {
+  allocate_bounce();
+  int side = 0;
+  for (std::size_t at = 0; at < length; at += kBounceBytes, side ^= 1) {
+    const std::size_t size = std::min(kBounceBytes, length - at);
+    wait(bounced_[side]);
+    std::memcpy(bounce_[side].get(), static_cast<const char*>(source) + at, size);
+    cuda().check(cuda().copy_to_device(target + at, bounce_[side].get(), size, copies()), "cuMemcpyHtoDAsync");
+    cuda().check(cuda().event_record(bounced_[side].get(), copies()), "cuEventRecord");
+  }
+  drain_copies();
+}
+
+}  // namespace weightcast

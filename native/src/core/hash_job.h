@@ -1,0 +1,76 @@
+// SHA-256 of many tensors of files, on several threads, largest first.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/crew.h"
+#include "core/file.h"
+#include "core/outcome.h"
+#include "core/sha256.h"
+#include "core/stoppable.h"
+#include "core/ticker.h"
+
+namespace weightcast {
+
+/// `blocks` blocks of `block_bytes`, `stride_bytes` apart, from `offset` of a file on.
+struct HashSegment {
+  std::uint32_t file;
+  std::uint64_t offset;
+  std::uint64_t block_bytes;
+  std::uint64_t stride_bytes;
+  std::uint64_t blocks;
+};
+
+struct HashPlan {
+  std::vector<std::string> files;
+  std::vector<HashSegment> segments;
+  /// Number of segments of each digest, in order.
+  std::vector<std::uint32_t> digest_segments;
+  unsigned threads = 0;
+};
+
+class HashJob : public Stoppable, public std::enable_shared_from_this<HashJob> {
+ public:
+  using Progress = std::function<void(std::uint64_t bytes)>;
+
+  /// Starts the threads. `done` is called once, on one of them.
+  static std::shared_ptr<HashJob> start(HashPlan plan, Progress progress, Done<std::vector<Digest>> done);
+
+  void request_stop() noexcept override { cancelled_ = true; }
+  bool wait_stopped(const Deadline& deadline) noexcept override { return crew_.wait(deadline); }
+
+ private:
+  HashJob(HashPlan plan, Progress progress, Done<std::vector<Digest>> done);
+  void run();
+  void work(std::vector<char>& buffer);
+  Digest digest(std::size_t index, std::vector<char>& buffer);
+  void hash(const HashSegment& segment, Sha256& hash, std::vector<char>& buffer);
+  void advance(std::uint64_t bytes);
+  void finish();
+
+  HashPlan plan_;
+  Progress progress_;
+  Done<std::vector<Digest>> done_;
+  std::vector<std::size_t> first_segment_;
+  std::vector<std::size_t> order_;  // digests, largest first
+  std::vector<File> files_;
+  std::vector<Digest> digests_;
+  std::atomic<std::size_t> next_{0};
+  std::atomic<unsigned> running_{0};
+  std::atomic<bool> cancelled_{false};
+  std::atomic<bool> failed_{false};
+  std::atomic<std::uint64_t> bytes_{0};
+  Ticker ticker_;
+  std::mutex mutex_;
+  std::optional<Error> error_;  // guarded by mutex_
+  Crew crew_;
+};
+
+}  // namespace weightcast
