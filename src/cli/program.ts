@@ -1,20 +1,14 @@
 /** The command line: names, arguments and help. Each command is loaded when it runs, so that help is quick. */
-import { readFileSync } from 'node:fs';
 import { Command, InvalidArgumentError } from 'commander';
 import type { CommandContext } from './context.js';
 import * as help from './help.js';
 import { addFleetFlags } from './options.js';
+import { packageVersion } from './version.js';
 
 /** A parser for a whole number from 1 on. */
 function positive(value: string): number {
   if (!/^[1-9]\d{0,8}$/.test(value)) throw new InvalidArgumentError('It must be a whole number from 1 on.');
   return Number(value);
-}
-
-/** The package's version. */
-export function packageVersion(): string {
-  const path = new URL('../../package.json', import.meta.url);
-  return (JSON.parse(readFileSync(path, 'utf8')) as { version: string }).version;
 }
 
 /** Builds the program; `done` gets the exit code of the command that ran. */
@@ -56,6 +50,14 @@ export function buildProgram(context: CommandContext, done: (code: number) => vo
   ).action(async (directory, flags) => {
     const { watch } = await import('./watch.js');
     done(await watch(directory, flags, context));
+  });
+
+  output(
+    addFleetFlags(command('doctor', 'look for what is wrong here and at the engines', help.DOCTOR_EXAMPLES)),
+    'print what was found as one JSON document',
+  ).action(async (flags) => {
+    const { doctor } = await import('./doctor.js');
+    done(await doctor(flags, context));
   });
 
   return program;

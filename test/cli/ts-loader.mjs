@@ -11,7 +11,7 @@ export async function resolve(specifier, context, next) {
   try {
     return await next(specifier, context);
   } catch (error) {
-    if (!specifier.startsWith('.') || !specifier.endsWith('.js')) throw error;
+    if (!/^(\.|file:).*\.js$/.test(specifier)) throw error;
     return next(specifier.replace(/\.js$/, '.ts'), context);
   }
 }

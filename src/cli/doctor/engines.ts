@@ -1,0 +1,147 @@
+/** What an engine says of itself, and what that means; nothing that is sent has effects. */
+import type { Capabilities, Exchange } from '../../engines/admin.js';
+import type { EngineTarget, HttpClient } from '../../engines/http.js';
+import { connectEngine } from '../../engines/registry.js';
+import { adminRoutesOpen } from '../../engines/vllm/connect.js';
+import type { ErrorReport } from '../../update/types.js';
+import { count } from '../format.js';
+import { errorReport } from '../outcome.js';
+import { type Finding, finding } from './finding.js';
+import { type ServerInfo, serverInfo } from './server-info.js';
+
+export interface EngineCheck {
+  readonly id: string;
+  readonly dialect: string;
+  readonly version: string | null;
+  readonly capabilities: Capabilities | null;
+  readonly models: readonly string[];
+  readonly workers: number | null;
+  readonly paused: boolean | null;
+  readonly weightVersion: string | null;
+  /** Whether admin routes answer without a key; null when that could not be learnt. */
+  readonly adminRoutesOpen: boolean | null;
+  readonly info: ServerInfo | null;
+  readonly findings: readonly Finding[];
+}
+
+export interface EngineCheckOptions {
+  /** Whether the push would use NCCL. */
+  readonly nccl: boolean;
+  /** Milliseconds for each question. */
+  readonly timeoutMs: number;
+}
+
+/** Asks one engine; never throws. */
+export async function checkEngine(
+  http: HttpClient,
+  target: EngineTarget,
+  { nccl, timeoutMs }: EngineCheckOptions,
+): Promise<EngineCheck> {
+  const id = target.id;
+  const unknown = {
+    id,
+    dialect: target.dialect,
+    version: null,
+    capabilities: null,
+    models: [],
+    workers: null,
+  };
+  const nothing = { ...unknown, paused: null, weightVersion: null, adminRoutesOpen: null, info: null };
+  let admin: Awaited<ReturnType<typeof connectEngine>>;
+  try {
+    admin = await connectEngine(http, target, { timeoutMs });
+  } catch (error) {
+    return { ...nothing, findings: [failure(id, errorReport(error))] };
+  }
+
+  const findings: Finding[] = [
+    finding('ok', id, `vLLM ${admin.version}: ${dialectText(admin.capabilities)}`),
+  ];
+  for (const note of admin.notes) findings.push(finding('warning', id, note));
+  const ask = async <T>(exchange: Exchange<T> | null): Promise<T | null> => {
+    if (exchange === null) return null;
+    try {
+      return await http.exchange(target, exchange, { timeoutMs });
+    } catch (error) {
+      findings.push(failure(id, errorReport(error)));
+      return null;
+    }
+  };
+  const [, models, workers, paused, weightVersion, open, info] = await Promise.all([
+    ask(admin.health()),
+    ask(admin.listModels()),
+    ask(admin.worldSize()),
+    ask(admin.isPaused()),
+    ask(admin.weightVersion()),
+    adminRoutesOpen(http, target, { timeoutMs }).catch(() => null),
+    http.exchange(target, serverInfo(), { timeoutMs }).catch(() => null),
+  ]);
+  const facts = {
+    id,
+    dialect: admin.dialect,
+    version: admin.version,
+    capabilities: admin.capabilities,
+    models: models?.map((model) => model.id) ?? [],
+    workers,
+    paused,
+    weightVersion,
+    adminRoutesOpen: open,
+    info,
+  };
+  return { ...facts, findings: [...findings, ...judgeEngine(facts, nccl)] };
+}
+
+type Facts = Omit<EngineCheck, 'findings'>;
+
+/** Pure: what the facts of an engine that answers mean. */
+export function judgeEngine(facts: Facts, nccl: boolean): Finding[] {
+  const findings: Finding[] = [];
+  const say = (...args: [Finding['verdict'], string, string?]) =>
+    findings.push(finding(args[0], facts.id, args[1], args[2] ?? null));
+  const { models, workers, paused, capabilities, info } = facts;
+  if (models.length > 0) say('ok', `serves ${models.join(', ')}`);
+  if (workers !== null) say('ok', count(workers, 'worker'));
+  if (facts.weightVersion !== null) say('ok', `weight version ${facts.weightVersion}`);
+  if (paused === true) {
+    say(
+      'wrong',
+      'is paused: an earlier push may have died in it',
+      'Push again: by files, or with --fallback filesystem.',
+    );
+  }
+  const transfer = nccl ? 'wrong' : 'note';
+  if (capabilities?.weightTransfer === false) {
+    say(transfer, 'has no weight transfer by NCCL', 'Use --transport filesystem.');
+  } else if (info?.weightTransfer === false) {
+    const remedy = `Start the server with --weight-transfer-config '{"backend":"nccl"}', or use --transport filesystem.`;
+    say(transfer, 'was started without weight transfer', remedy);
+  } else if (info?.weightTransfer === true) {
+    say('ok', 'weight transfer is configured');
+  } else if (nccl) {
+    say('note', 'does not say whether weight transfer is configured');
+  }
+  if (info?.torchVersion) say('note', `torch ${info.torchVersion}; its NCCL must be the version that pushes`);
+  if (facts.adminRoutesOpen === true) {
+    say(
+      'warning',
+      'admin routes answer without a key: anyone who reaches the port can pause it or load files into it',
+      'Let only the trainer reach this port (firewall, network policy); --api-key does not guard these routes.',
+    );
+  }
+  return findings;
+}
+
+function dialectText(capabilities: Capabilities): string {
+  const parts: string[] = [
+    `${capabilities.rounds} updates`,
+    `packing in ${capabilities.packedIn}`,
+    `unique id ${capabilities.uniqueId === 'store' ? 'by store' : 'inline'}`,
+  ];
+  if (capabilities.weightChecker) parts.push('weight checker');
+  if (capabilities.weightVersion) parts.push('weight version');
+  return parts.join(', ');
+}
+
+function failure(id: string, error: ErrorReport): Finding {
+  return finding('wrong', id, error.message, error.remedy);
+}
