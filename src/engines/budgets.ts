@@ -38,9 +38,13 @@ export function backoffMs(policy: RetryPolicy, failed: number, random: () => num
   return Math.max(policy.minDelayMs, full * (0.5 + random() / 2));
 }
 
-/** The deadline of one exchange; `timeoutMs` replaces the total, and the try's too where one try may take it all. */
-export function deadlineOf(budget: Deadline, timeoutMs: number | undefined): Deadline {
-  if (timeoutMs === undefined) return budget;
+/** Node's timers fire at once beyond this. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/** The deadline of one exchange; `totalMs` replaces the total, and the try's too where one try may take it all. */
+export function deadlineOf(budget: Deadline, totalMs: number | undefined): Deadline {
+  if (totalMs === undefined) return budget;
+  const timeoutMs = Math.min(totalMs, MAX_TIMER_MS);
   const single = budget.attemptMs >= budget.totalMs;
   return { attemptMs: single ? timeoutMs : Math.min(budget.attemptMs, timeoutMs), totalMs: timeoutMs };
 }

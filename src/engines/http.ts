@@ -3,7 +3,7 @@
  * never shares its connections.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Agent, type Dispatcher } from 'undici';
+import { Agent } from 'undici';
 import { WeightcastError } from '../errors.js';
 import type { Budget, Exchange, Reply } from './admin.js';
 import {
@@ -35,8 +35,6 @@ export interface HttpClientOptions {
   readonly maxBodyBytes?: number;
   /** Milliseconds to open a connection; default 5,000. */
   readonly connectTimeoutMs?: number;
-  /** Replaces the client's own pools, for tests. */
-  readonly dispatcher?: Dispatcher;
 }
 
 export interface ExchangeOptions {
@@ -66,7 +64,7 @@ export function createHttpClient(options: HttpClientOptions = {}): HttpClient {
 const MAX_BODY_BYTES = 64 * 1024 * 1024;
 
 class PooledClient implements HttpClient {
-  readonly #dispatcher: Dispatcher;
+  readonly #agent: Agent;
   readonly #budgets: Readonly<Record<Budget, Deadline>>;
   readonly #retry: RetryPolicy;
   readonly #maxBodyBytes: number;
@@ -76,20 +74,19 @@ class PooledClient implements HttpClient {
     this.#budgets = { ...DEFAULT_BUDGETS, ...options.budgets };
     this.#retry = { ...DEFAULT_RETRY, ...options.retry };
     this.#maxBodyBytes = options.maxBodyBytes ?? MAX_BODY_BYTES;
-    this.#dispatcher =
-      options.dispatcher ??
-      new Agent({
-        // One request a connection: a /health never waits behind a long /update_weights.
-        pipelining: 1,
-        connections: 32,
-        // uvicorn drops idle connections after 5 s. A request on a connection that is just being dropped fails, and one that
-        // may be sent only once cannot be repeated: so idle connections are ours to drop, well before that.
-        keepAliveTimeout: 2_000,
-        keepAliveMaxTimeout: 2_000,
-        headersTimeout: 0,
-        bodyTimeout: 0,
-        connect: { timeout: options.connectTimeoutMs ?? 5_000 },
-      });
+    this.#agent = new Agent({
+      // One request a connection: a /health never waits behind a long /update_weights.
+      pipelining: 1,
+      connections: 32,
+      // uvicorn drops idle connections after 5 s. A request on a connection that is just being dropped fails, and one that may
+      // be sent only once cannot be repeated: so idle connections are ours to drop, well before that.
+      keepAliveTimeout: 2_000,
+      keepAliveMaxTimeout: 2_000,
+      // The deadlines are ours too.
+      headersTimeout: 0,
+      bodyTimeout: 0,
+      connect: { timeout: options.connectTimeoutMs ?? 5_000 },
+    });
   }
 
   async exchange<T>(engine: EngineTarget, exchange: Exchange<T>, options: ExchangeOptions = {}): Promise<T> {
@@ -130,7 +127,7 @@ class PooledClient implements HttpClient {
     signal?.addEventListener('abort', onAbort, { once: true });
     try {
       const url = new URL(site.url);
-      const response = await this.#dispatcher.request({
+      const response = await this.#agent.request({
         origin: url.origin,
         path: `${url.pathname}${url.search}`,
         method: exchange.method,
@@ -155,7 +152,7 @@ class PooledClient implements HttpClient {
   }
 
   close(): Promise<void> {
-    this.#closing ??= this.#dispatcher.destroy();
+    this.#closing ??= this.#agent.destroy();
     return this.#closing;
   }
 

@@ -30,6 +30,13 @@ export function transportError(cause: unknown, site: CallSite): WeightcastError 
   if (CLOSED.has(code)) {
     return new WeightcastError('WC_NATIVE_CLOSED', `${site.operation}: the HTTP client is closed`, fields);
   }
+  if (code === 'UND_ERR_INVALID_ARG') {
+    return new WeightcastError('WC_CONFIG_INVALID', `${site.operation}: ${site.url}: ${text}`, {
+      ...fields,
+      details: { ...details, sent: false },
+      remedy: 'Correct the API key or the headers of this engine.',
+    });
+  }
   if (cause instanceof errors.HTTPParserError || code === 'UND_ERR_HEADERS_OVERFLOW') {
     return new WeightcastError(
       'WC_ENGINE_PROTOCOL',

@@ -144,6 +144,7 @@ describe('deadlines', () => {
 
   it('given by the caller replace the total, and the try where one try may take it all', () => {
     expect(deadlineOf(DEFAULT_BUDGETS.update, 9e6)).toEqual({ attemptMs: 9e6, totalMs: 9e6 });
+    expect(deadlineOf(DEFAULT_BUDGETS.update, Number.POSITIVE_INFINITY).attemptMs).toBe(2 ** 31 - 1);
     expect(deadlineOf(DEFAULT_BUDGETS.probe, 60_000)).toEqual({ attemptMs: 5_000, totalMs: 60_000 });
     expect(deadlineOf(DEFAULT_BUDGETS.probe, 2_000)).toEqual({ attemptMs: 2_000, totalMs: 2_000 });
   });

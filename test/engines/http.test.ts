@@ -66,6 +66,21 @@ describe('what a request looks like', () => {
     );
   });
 
+  it('is refused before it is sent when a key or a header cannot be one, and the key is not repeated', async () => {
+    await withServer(
+      (_, response) => sendJson(response, 200, {}),
+      async ({ url, received }) => {
+        await withClient({}, async (http) => {
+          const bad = target(url, { apiKey: 'hunter2\n' });
+          const error = await expectCode(http.exchange(bad, call()), 'WC_CONFIG_INVALID');
+          expect(JSON.stringify(error.toJSON())).not.toContain('hunter2');
+          expect(error.details.sent).toBe(false);
+        });
+        expect(received).toHaveLength(0);
+      },
+    );
+  });
+
   it('does not follow redirects', async () => {
     await withServer(
       (_, response) => void response.writeHead(307, { location: '/elsewhere' }).end(),

@@ -74,12 +74,10 @@ function notVllm(target: EngineTarget, cause: WeightcastError): WeightcastError 
 
 /** Paths of the OpenAPI document; null when the server does not give one, which operators may choose. */
 function routesProbe(): Exchange<ReadonlySet<string> | null> {
-  return {
-    ...probe('openapi', '/openapi.json', (reply) => {
-      const paths = reply.status === 200 && isRecord(reply.json) ? reply.json.paths : undefined;
-      return isRecord(paths) ? new Set(Object.keys(paths)) : null;
-    }),
-  };
+  return probe('openapi', '/openapi.json', (reply) => {
+    const paths = reply.status === 200 && isRecord(reply.json) ? reply.json.paths : undefined;
+    return isRecord(paths) ? new Set(Object.keys(paths)) : null;
+  });
 }
 
 /**

@@ -80,8 +80,13 @@ export function failure(reply: Reply, call: FailedCall): WeightcastError {
   return new WeightcastError(code, `${call.operation}: the engine answered ${status}: ${words}`, {
     engine: call.engine,
     remedy,
-    // A worker's exception comes again at the next try.
-    details: { operation: call.operation, status, serverMessage: message, transient: worker === null },
+    details: {
+      operation: call.operation,
+      status,
+      serverMessage: message,
+      // A worker's exception comes again at the next try.
+      transient: status >= 500 && worker === null,
+    },
   });
 }
 
