@@ -33,7 +33,8 @@ export function callRoll({ expected, joinedFrom, engineAddresses }: Attendance):
   const hosts = groupByHost(expected, engineAddresses);
   const strangers = joinedFrom.filter((address) => !hosts?.some((host) => host.addresses.has(address)));
   if (hosts === null || strangers.length > 0) {
-    const from = joinedFrom.length === 0 ? '' : ` (from ${[...new Set(joinedFrom)].join(', ')})`;
+    const addresses = [...new Set(joinedFrom)];
+    const from = joinedFrom.length === 0 ? '' : ` (from ${abridged(addresses, addresses.length)})`;
     return {
       message: `${count}${from}; engines expected: ${describe(expected)}`,
       missingEngines: joinedFrom.length === 0 ? enginesOf(expected) : null,
@@ -49,7 +50,7 @@ export function callRoll({ expected, joinedFrom, engineAddresses }: Attendance):
   );
   const certain = short.every(({ host, joined }) => joined === 0 || host.engines.length === 1);
   return {
-    message: missing.length === 0 ? count : `${count}; missing: ${missing.join('; ')}`,
+    message: missing.length === 0 ? count : `${count}; missing: ${abridged(missing, missing.length)}`,
     missingEngines: certain ? short.flatMap(({ host }) => host.engines) : null,
   };
 }
@@ -73,18 +74,24 @@ function groupByHost(
   return hosts;
 }
 
+/** Engines, hosts and addresses that one message lists at most; the error's details have them all. */
+const NAMED = 8;
+
+const abridged = (named: readonly string[], total: number): string =>
+  named.slice(0, NAMED).join(', ') + (total > NAMED ? ` and ${total - NAMED} more` : '');
+
 const enginesOf = (workers: readonly ExpectedWorker[]): string[] => [
   ...new Set(workers.map(({ engine }) => engine)),
 ];
 
 /** 'http://a:8000 (ranks 1-4), http://b:8000 (rank 5)' */
 function describe(workers: readonly ExpectedWorker[]): string {
-  return enginesOf(workers)
-    .map((engine) => {
-      const ranks = workers.filter((worker) => worker.engine === engine).map(({ rank }) => rank);
-      return `${engine} (rank${ranks.length > 1 ? 's' : ''} ${spans(ranks)})`;
-    })
-    .join(', ');
+  const engines = enginesOf(workers);
+  const named = engines.slice(0, NAMED).map((engine) => {
+    const ranks = workers.filter((worker) => worker.engine === engine).map(({ rank }) => rank);
+    return `${engine} (rank${ranks.length > 1 ? 's' : ''} ${spans(ranks)})`;
+  });
+  return abridged(named, engines.length);
 }
 
 /** '1-4, 7' */
