@@ -1,4 +1,5 @@
 /** SHA-256 of what is sent, taken before the pause, for every form in which an engine may report it. */
+import { createHash } from 'node:crypto';
 import type { Checksums } from '../engines/admin.js';
 import { asWeightcastError } from '../errors.js';
 import { native } from '../native.js';
@@ -15,33 +16,63 @@ import {
 export interface DigestOptions {
   readonly signal: AbortSignal;
   readonly onProgress: (bytes: number, totalBytes: number) => void;
+  /** What earlier proofs of the same fleet showed, by tensor-parallel size: only those forms are hashed. Filled by every judgement without a mismatch. */
+  readonly learned: Map<number, ProofVerdict>;
+}
+
+interface Page {
+  readonly plan: ProofPlan;
+  readonly digests: readonly string[];
 }
 
 /** Digests of one checkpoint, by tensor-parallel size. */
 export class DigestBook {
   readonly #checkpoint: Checkpoint;
   readonly #options: DigestOptions;
-  readonly #pages = new Map<number, { readonly plan: ProofPlan; readonly digests: readonly string[] }>();
+  readonly #pages = new Map<number, Page>();
 
   constructor(checkpoint: Checkpoint, options: DigestOptions) {
     this.#checkpoint = checkpoint;
     this.#options = options;
   }
 
-  /** Hashes the candidates of engines with this tensor-parallel size, once. `learned` narrows them to what earlier proofs showed. */
-  async prepare(tpSize: number, learned: ProofPlan | null): Promise<void> {
+  /**
+   * Hashes, once, what engines with this tensor-parallel size may report.
+   *
+   * @throws WeightcastError WC_FILE_READ, WC_CHECKPOINT_CHANGED
+   */
+  async prepare(tpSize: number): Promise<void> {
     if (this.#pages.has(tpSize)) return;
-    const plan = learned ?? candidatesFor(this.#checkpoint.tensors, tpSize);
+    const all = candidatesFor(this.#checkpoint.tensors, tpSize);
+    const before = this.#options.learned.get(tpSize);
+    const plan = before === undefined ? all : narrow(all, before);
     this.#pages.set(tpSize, { plan, digests: await hashPlan(plan, this.#options) });
   }
 
   /** Compares what an engine reports; hashes on the spot when its tensor-parallel size is not the one expected. */
   async judge(reported: Checksums): Promise<ProofVerdict> {
     const tpSize = tensorParallelSize(reported);
-    await this.prepare(tpSize, null);
+    await this.prepare(tpSize);
     const page = this.#pages.get(tpSize);
     if (page === undefined) throw new Error('unreachable: the page was just prepared');
-    return judge(page.plan, page.digests, reported);
+    const verdict = judge(page.plan, page.digests, reported);
+    if (verdict.mismatched.length === 0 && verdict.proved.length > 0) {
+      if (!this.#options.learned.has(tpSize)) this.#options.learned.set(tpSize, verdict);
+    }
+    return verdict;
+  }
+
+  /** SHA-256 over the sorted lines "name sha256" of every tensor; null unless each was hashed whole. */
+  get checkpointDigest(): string | null {
+    for (const { plan, digests } of this.#pages.values()) {
+      const lines = plan.tensors.map((name) => {
+        const index = plan.parameters.get(name)?.candidates.find((i) => plan.candidates[i]?.key === 'whole');
+        return index === undefined ? null : `${name} ${digests[index]}\n`;
+      });
+      if (lines.every((line) => line !== null))
+        return createHash('sha256').update(lines.sort().join('')).digest('hex');
+    }
+    return null;
   }
 }
 
@@ -60,10 +91,8 @@ async function hashPlan(plan: ProofPlan, options: DigestOptions): Promise<string
   const cancel = () => hash.cancel();
   options.signal.addEventListener('abort', cancel, { once: true });
   try {
-    const bytes = await hash.result;
-    return Array.from({ length: bytes.length / 32 }, (_, i) =>
-      Buffer.from(bytes.subarray(32 * i, 32 * i + 32)).toString('hex'),
-    );
+    const bytes = Buffer.from(await hash.result);
+    return Array.from({ length: bytes.length / 32 }, (_, i) => bytes.toString('hex', 32 * i, 32 * i + 32));
   } catch (error) {
     options.signal.throwIfAborted();
     throw asWeightcastError(error, 'WC_FILE_READ', { phase: 'preflight' });

@@ -5,6 +5,7 @@ import { connectEngine, parseEngine } from '../engines/registry.js';
 import { asWeightcastError, WeightcastError } from '../errors.js';
 import { type CallOptions, type EngineFacts, type EngineLink, onAll, probeEngine } from '../fleet/engine.js';
 import { type Checkpoint, openCheckpoint } from '../weights/checkpoint.js';
+import type { ProofVerdict } from '../weights/proof.js';
 import type { Attempt, Carrier } from './attempt.js';
 import { carryOut, conclude, describeWeights } from './coordinator.js';
 import { DigestBook } from './digests.js';
@@ -22,6 +23,7 @@ export class FleetSession {
   readonly #sender: NcclSender;
   /** Weight version that each engine had after our last update: another value means that it was restarted or changed by others. */
   readonly #weightVersions = new Map<string, string>();
+  readonly #learned = new Map<number, ProofVerdict>();
   #updates = 0;
   #busy = false;
   #closed = false;
@@ -152,6 +154,7 @@ export class FleetSession {
   async #digest(attempt: Attempt): Promise<DigestBook> {
     const book = new DigestBook(attempt.checkpoint, {
       signal: attempt.signal,
+      learned: this.#learned,
       onProgress: (bytes, totalBytes) =>
         this.#settings.onEvent({ kind: 'progress', phase: 'preflight', bytes, totalBytes }),
     });
