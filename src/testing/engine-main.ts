@@ -1,0 +1,91 @@
+/** The engine process: the HTTP server and the state of the engine; its workers are processes of their own. */
+import type { AddressInfo } from 'node:net';
+import type { ReferenceFaults } from './faults.js';
+import { listen } from './listen.js';
+import { Peer } from './peer.js';
+import { Core } from './server/core.js';
+import { dispatcher } from './server/dispatch.js';
+import { profileOf, type VllmVersion } from './server/profile.js';
+import { WorkerProcesses } from './worker-processes.js';
+
+export interface EngineStart {
+  readonly version: VllmVersion;
+  readonly model: string;
+  readonly workers: number;
+  readonly host: string;
+  readonly port: number;
+  readonly apiKey: string | null;
+  readonly devMode: boolean;
+  readonly loraUpdating: boolean;
+  readonly weightTransfer: boolean;
+  readonly servedModelName: string;
+  readonly maxModelLen: number;
+  readonly tokenMs: number;
+  readonly receiveTimeoutMs: number | null;
+  readonly libraries: { readonly cuda: string | null; readonly nccl: string | null };
+  readonly faults: ReferenceFaults;
+}
+
+export interface EngineStarted {
+  readonly port: number;
+  readonly workers: readonly number[];
+}
+
+export type EngineCall =
+  | { readonly kind: 'start'; readonly options: EngineStart }
+  | { readonly kind: 'digests' }
+  | { readonly kind: 'faults'; readonly faults: ReferenceFaults }
+  /** Answered after every exchange that was recorded before. */
+  | { readonly kind: 'flush' };
+
+/** Time for the last answers to leave before a dying engine exits. */
+const DEATH_MS = 300;
+
+let workers: WorkerProcesses | null = null;
+
+async function start(options: EngineStart): Promise<EngineStarted> {
+  const { model, libraries, receiveTimeoutMs, faults } = options;
+  let core: Core | null = null;
+  workers = await WorkerProcesses.start(
+    { model, size: options.workers, libraries, receiveTimeoutMs, faults },
+    () => {
+      // A worker that dies takes the engine with it, as vLLM's executor does.
+      if (core !== null) {
+        core.dead = true;
+        core.scheduler.abortAll();
+        exitSoon();
+      }
+    },
+  );
+  core = new Core({ ...options, profile: profileOf(options.version) }, workers, exitSoon);
+  const server = await listen({
+    host: options.host,
+    port: options.port,
+    dispatch: dispatcher(core, options),
+    record: (exchange) => parent.notify(exchange),
+  });
+  return { port: (server.address() as AddressInfo).port, workers: workers.pids };
+}
+
+function exitSoon(): void {
+  setTimeout(() => process.exit(1), DEATH_MS);
+}
+
+async function serve(call: EngineCall): Promise<unknown> {
+  switch (call.kind) {
+    case 'start':
+      return start(call.options);
+    case 'digests':
+      return workers?.checksums();
+    case 'faults':
+      return workers?.setFaults(call.faults);
+    case 'flush':
+      return null;
+  }
+}
+
+const parent = new Peer<EngineCall>(process, {
+  call: serve,
+  // The workers end by the same sign: their channel to this process closes.
+  lost: () => process.exit(0),
+});

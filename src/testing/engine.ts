@@ -1,0 +1,234 @@
+/** Reference engines: real HTTP servers over real worker processes that behave like the vLLM version that they are told to be. */
+import type { ChildProcess } from 'node:child_process';
+import { resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { WeightcastError } from '../errors.js';
+import { emulatorLibraries } from '../native.js';
+import type { EngineStart, EngineStarted } from './engine-main.js';
+import { spawnProgram } from './entry.js';
+import type { ReferenceFaults } from './faults.js';
+import type { RecordedExchange } from './listen.js';
+import { Peer } from './peer.js';
+import { isVllmVersion, VLLM_VERSIONS, type VllmVersion } from './server/profile.js';
+
+export interface ReferenceEngineOptions {
+  /** The vLLM version to be; default the newest whose every route was recorded on its own build, 0.32.0. */
+  readonly version?: VllmVersion;
+  /** Checkpoint directory that is loaded at start. */
+  readonly model: string;
+  /** Tensor-parallel size: worker processes. Default 1. */
+  readonly workers?: number;
+  /** Default 127.0.0.1. */
+  readonly host?: string;
+  /** Default 0: a free port. */
+  readonly port?: number;
+  /** Guards what `--api-key` guards in that version: never the admin routes. */
+  readonly apiKey?: string;
+  /** VLLM_SERVER_DEV_MODE; default true. False hides every admin route. */
+  readonly devMode?: boolean;
+  /** VLLM_ALLOW_RUNTIME_LORA_UPDATING; default true. */
+  readonly loraUpdating?: boolean;
+  /** `--weight-transfer-config`; default true. */
+  readonly weightTransfer?: boolean;
+  /** Default 'reference'. */
+  readonly servedModelName?: string;
+  /** Tokens of prompt and answer together; default 4096. */
+  readonly maxModelLen?: number;
+  /** Milliseconds that a generated token takes; default 1. */
+  readonly tokenMs?: number;
+  /** Milliseconds that a worker waits in NCCL; default null: for ever, as the real engine does. */
+  readonly receiveTimeoutMs?: number | null;
+  /** Default: the emulator that the build leaves beside the addon. null searches as the addon does. */
+  readonly libraries?: { readonly cuda: string | null; readonly nccl: string | null };
+  readonly faults?: ReferenceFaults;
+  /** Milliseconds until it must serve; default 60 000. */
+  readonly startTimeoutMs?: number;
+}
+
+/** How an engine process ended. */
+export interface EngineExit {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+const CLOSE_TIMEOUT_MS = 3000;
+const KEPT_STDERR = 8192;
+
+/**
+ * A running reference engine. Its processes end with `close()`, with `kill()`, when the engine dies as vLLM would, and when the
+ * process that started it ends.
+ */
+export class ReferenceEngine {
+  readonly version: VllmVersion;
+  /** 'http://127.0.0.1:41234' */
+  readonly url: string;
+  readonly port: number;
+  readonly pid: number;
+  /** Process ids of the workers, by tensor-parallel rank. */
+  readonly workers: readonly number[];
+  /** Requests and answers so far, in the order in which they were answered; {@link exchanges} also waits for those on their way. */
+  readonly record: readonly RecordedExchange[];
+  /** Resolves when the engine process has ended, however it did. */
+  readonly exited: Promise<EngineExit>;
+  readonly #child: ChildProcess;
+  readonly #peer: Peer<never, RecordedExchange>;
+
+  /** @internal */
+  constructor(parts: {
+    readonly version: VllmVersion;
+    readonly host: string;
+    readonly started: EngineStarted;
+    readonly child: ChildProcess;
+    readonly peer: Peer<never, RecordedExchange>;
+    readonly record: readonly RecordedExchange[];
+    readonly exited: Promise<EngineExit>;
+  }) {
+    this.version = parts.version;
+    this.port = parts.started.port;
+    this.url = `http://${parts.host.includes(':') ? `[${parts.host}]` : parts.host}:${this.port}`;
+    this.pid = parts.child.pid ?? 0;
+    this.workers = parts.started.workers;
+    this.record = parts.record;
+    this.exited = parts.exited;
+    this.#child = parts.child;
+    this.#peer = parts.peer;
+  }
+
+  /** The record, with every exchange that was answered before this call. */
+  async exchanges(): Promise<readonly RecordedExchange[]> {
+    await this.#peer.call({ kind: 'flush' });
+    return [...this.record];
+  }
+
+  /** SHA-256 (hex) of every parameter as the worker holds it, a map a worker. Waits for a receive that is going on. */
+  digests(): Promise<readonly ReadonlyMap<string, string>[]> {
+    return this.#peer.call({ kind: 'digests' });
+  }
+
+  /** Replaces the faults, from the next receive on. */
+  async setFaults(faults: ReferenceFaults): Promise<void> {
+    await this.#peer.call({ kind: 'faults', faults });
+  }
+
+  /** Ends the engine and its workers. Safe to call twice, and on an engine that has died. */
+  async close(): Promise<void> {
+    if (this.#child.connected) {
+      this.#child.disconnect();
+    }
+    await this.#ended();
+  }
+
+  /** Kills the engine process as `kill -9` does; its workers end with it. */
+  async kill(): Promise<void> {
+    this.#child.kill('SIGKILL');
+    await this.#ended();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #ended(): Promise<void> {
+    const deadline = Date.now() + CLOSE_TIMEOUT_MS;
+    await Promise.race([this.exited, sleep(CLOSE_TIMEOUT_MS, undefined, { ref: false })]);
+    this.#child.kill('SIGKILL');
+    while (this.workers.some(isAlive) && Date.now() < deadline) {
+      await sleep(10);
+    }
+    for (const worker of this.workers.filter(isAlive)) {
+      process.kill(worker, 'SIGKILL');
+    }
+    await this.exited;
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Starts one reference engine: an HTTP server of the given vLLM version over worker processes that receive by NCCL.
+ *
+ * @throws WeightcastError WC_CONFIG_INVALID for an unknown version, WC_REFERENCE_ENGINE when it does not start
+ * @example
+ * ```ts
+ * await using engine = await startReferenceEngine({ version: '0.32.0', model: '/models/step_0', workers: 2 });
+ * await fetch(`${engine.url}/pause?mode=keep&clear_cache=true`, { method: 'POST' });
+ * console.log(await engine.digests());
+ * ```
+ */
+export async function startReferenceEngine(options: ReferenceEngineOptions): Promise<ReferenceEngine> {
+  const start = withDefaults(options);
+  const child = spawnProgram('engine-main', 'pipe');
+  let stderr = '';
+  child.stderr?.on('data', (text: Buffer) => {
+    stderr = (stderr + text.toString()).slice(-KEPT_STDERR);
+  });
+  const exited = new Promise<EngineExit>((done) => {
+    child.once('exit', (code, signal) => done({ code, signal }));
+  });
+  const record: RecordedExchange[] = [];
+  const peer = new Peer<never, RecordedExchange>(child, {
+    notice: (exchange) => record.push(exchange),
+    lost: () => undefined,
+  });
+  const timeoutMs = options.startTimeoutMs ?? 60_000;
+  const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs);
+  try {
+    const started = await peer.call<EngineStarted>({ kind: 'start', options: start });
+    return new ReferenceEngine({
+      version: start.version,
+      host: start.host,
+      started,
+      child,
+      peer,
+      record,
+      exited,
+    });
+  } catch (cause) {
+    child.kill('SIGKILL');
+    await exited;
+    throw new WeightcastError(
+      'WC_REFERENCE_ENGINE',
+      `a reference engine did not start: ${String((cause as Error).message)}${stderr === '' ? '' : `\n${stderr}`}`,
+      { cause },
+    );
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function withDefaults(options: ReferenceEngineOptions): EngineStart {
+  const version = options.version ?? '0.32.0';
+  if (!isVllmVersion(version)) {
+    throw new WeightcastError(
+      'WC_CONFIG_INVALID',
+      `no vLLM ${String(version)} was recorded; there are ${VLLM_VERSIONS.join(', ')}`,
+    );
+  }
+  const workers = options.workers ?? 1;
+  if (!Number.isInteger(workers) || workers < 1) {
+    throw new WeightcastError('WC_CONFIG_INVALID', `workers must be a positive integer, not ${workers}`);
+  }
+  return {
+    version,
+    model: resolve(options.model),
+    workers,
+    host: options.host ?? '127.0.0.1',
+    port: options.port ?? 0,
+    apiKey: options.apiKey ?? null,
+    devMode: options.devMode ?? true,
+    loraUpdating: options.loraUpdating ?? true,
+    weightTransfer: options.weightTransfer ?? true,
+    servedModelName: options.servedModelName ?? 'reference',
+    maxModelLen: options.maxModelLen ?? 4096,
+    tokenMs: options.tokenMs ?? 1,
+    receiveTimeoutMs: options.receiveTimeoutMs ?? null,
+    libraries: options.libraries ?? emulatorLibraries,
+    faults: options.faults ?? {},
+  };
+}

@@ -1,0 +1,150 @@
+/** One worker process of a reference engine: a rank of the sender's group, with its parameters in device memory. */
+import { type NativeRuntime, native } from '../native.js';
+import { ReceiveFault, type ReferenceFaults } from './faults.js';
+import { Peer } from './peer.js';
+import { Serial } from './server/scheduler.js';
+import { type JoinOrder, type ReceiveOrder, WorkerError } from './server/transfer-info.js';
+import { Group, NO_TIMEOUT_MS, ncclFailure } from './worker/group.js';
+import { layoutOf } from './worker/layout.js';
+import { loadModel, openModel, readConfig, tensorsOf } from './worker/model.js';
+import { Parameters } from './worker/parameters.js';
+
+export interface WorkerStart {
+  readonly model: string;
+  readonly rank: number;
+  readonly size: number;
+  readonly libraries: { readonly cuda: string | null; readonly nccl: string | null };
+  /** null waits in NCCL for ever, as the real engine does. */
+  readonly receiveTimeoutMs: number | null;
+  readonly faults: ReferenceFaults;
+}
+
+export type WorkerCall =
+  | { readonly kind: 'start'; readonly options: WorkerStart }
+  | { readonly kind: 'load'; readonly directory: string }
+  | { readonly kind: 'join'; readonly order: JoinOrder }
+  | { readonly kind: 'receive'; readonly order: ReceiveOrder }
+  | { readonly kind: 'leave' }
+  | { readonly kind: 'checksums' }
+  | { readonly kind: 'fingerprint' }
+  | { readonly kind: 'faults'; readonly faults: ReferenceFaults };
+
+class Worker {
+  readonly #options: WorkerStart;
+  readonly #runtime: NativeRuntime;
+  readonly #device: number;
+  readonly #parameters: Parameters;
+  readonly #signal: AbortSignal;
+  #faults: ReferenceFaults;
+  #group: Group | null = null;
+
+  private constructor(
+    options: WorkerStart,
+    runtime: NativeRuntime,
+    device: number,
+    parameters: Parameters,
+    signal: AbortSignal,
+  ) {
+    this.#options = options;
+    this.#runtime = runtime;
+    this.#device = device;
+    this.#parameters = parameters;
+    this.#signal = signal;
+    this.#faults = options.faults;
+  }
+
+  static async start(options: WorkerStart, signal: AbortSignal): Promise<Worker> {
+    const { libraries, rank, size, model } = options;
+    const runtime = await native().open(libraries.cuda, libraries.nccl);
+    const device = rank % runtime.devices().length;
+    // Never joins a group: it only owns the memory of the parameters, which outlives every group.
+    const memory = await runtime.communicator(device);
+    const checkpoint = await openModel(model);
+    const config = await readConfig(model);
+    const layout = layoutOf(tensorsOf(checkpoint), { rank, size, tiedEmbeddings: config.tiedEmbeddings });
+    const parameters = await Parameters.allocate(memory, layout, config.architecture);
+    await loadModel(checkpoint, parameters);
+    return new Worker(options, runtime, device, parameters, signal);
+  }
+
+  get vocabulary(): number {
+    return this.#parameters.layout.tensors.get('model.embed_tokens.weight')?.shape[0] ?? 32_000;
+  }
+
+  async serve(call: Exclude<WorkerCall, { kind: 'start' }>): Promise<unknown> {
+    switch (call.kind) {
+      case 'load':
+        await loadModel(await openModel(call.directory), this.#parameters);
+        return this.#corrupt();
+      case 'join':
+        return this.#join(call.order);
+      case 'receive':
+        await this.#receive(call.order);
+        return this.#corrupt();
+      case 'leave':
+        await this.#group?.leave();
+        this.#group = null;
+        return null;
+      case 'checksums':
+        return this.#parameters.digests();
+      case 'fingerprint':
+        return this.#parameters.fingerprint(this.#options.rank === 0);
+      case 'faults':
+        this.#faults = call.faults;
+        return null;
+    }
+  }
+
+  async #join(order: JoinOrder): Promise<void> {
+    const { rank, receiveTimeoutMs } = this.#options;
+    const timeoutMs = receiveTimeoutMs ?? NO_TIMEOUT_MS;
+    const seat = { rank, device: this.#device, timeoutMs, signal: this.#signal };
+    const group = await Group.join(this.#runtime, order, seat).catch((error: unknown) => {
+      throw ncclFailure(error);
+    });
+    const previous = this.#group;
+    this.#group = group;
+    await previous?.leave();
+  }
+
+  async #receive(order: ReceiveOrder): Promise<void> {
+    if (this.#group === null) {
+      throw new WorkerError('NCCL weight transfer not initialized. Call init_transfer_engine() first.');
+    }
+    const fault = new ReceiveFault(this.#faults, this.#options.rank, this.#signal);
+    await this.#group.receive(order, this.#parameters, fault).catch((error: unknown) => {
+      throw ncclFailure(error);
+    });
+  }
+
+  async #corrupt(): Promise<null> {
+    if (this.#faults.corruptParameter !== undefined && this.#options.rank === 0) {
+      await this.#parameters.corrupt(this.#faults.corruptParameter);
+    }
+    return null;
+  }
+}
+
+const ending = new AbortController();
+const calls = new Serial();
+let worker: Worker | null = null;
+
+async function serve(call: WorkerCall): Promise<unknown> {
+  if (call.kind === 'start') {
+    worker = await Worker.start(call.options, ending.signal);
+    return { vocabulary: worker.vocabulary };
+  }
+  if (worker === null) {
+    throw new Error('the worker was not started');
+  }
+  return worker.serve(call);
+}
+
+new Peer<WorkerCall>(process, {
+  call: (call) => calls.run(() => serve(call)),
+  lost: () => {
+    // The engine is gone: leave the group, so that the others notice, and end.
+    ending.abort();
+    setTimeout(() => process.exit(0), 50);
+  },
+});
