@@ -25,3 +25,4 @@ EMULATED const char* ncclGetErrorString(ncclResult_t code) {
 
 EMULATED const char* ncclGetLastError(void*) { return last_error(); }
 EMULATED void ncclResetDebugInit() {}
+EMULATED void ncclResetDebugInitInternal() {}
