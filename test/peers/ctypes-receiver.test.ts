@@ -62,9 +62,7 @@ await lane('ctypes receiver', null, () => {
     ['0.28.0', 1, 'store'],
     ['0.32.0', 2, 'inline unique id'],
   ])('a packed push reaches vLLM %s with %i ranks, joined by %s, byte for byte', async (version, workers) => {
-    await using receivers = new AsyncDisposableStack();
-    const receiver = await startReceiver(version, workers);
-    receivers.defer(() => receiver.stop());
+    await using receiver = await startReceiver(version, workers);
     const args = [...EMULATE, '--packed-buffer-bytes', '4096', '--verify', 'none'];
     const pushed = await push(join(directory, 'all'), [receiver], args);
     expect(pushed.report, pushed.stderr).toMatchObject({ outcome: 'updated', emulated: true, error: null });
@@ -78,9 +76,7 @@ await lane('ctypes receiver', null, () => {
     ['0.28.0', 2],
     ['0.32.0', 1],
   ])('a per-tensor push reaches vLLM %s with %i ranks, byte for byte', async (version, workers) => {
-    await using receivers = new AsyncDisposableStack();
-    const receiver = await startReceiver(version, workers);
-    receivers.defer(() => receiver.stop());
+    await using receiver = await startReceiver(version, workers);
     const args = [...EMULATE, '--no-packed', '--verify', 'none'];
     const pushed = await push(join(directory, 'layers'), [receiver], args);
     expect(pushed.report, pushed.stderr).toMatchObject({ outcome: 'updated', error: null });
@@ -88,20 +84,17 @@ await lane('ctypes receiver', null, () => {
   });
 
   test('two engines of different versions and sizes share one group', async () => {
-    await using receivers = new AsyncDisposableStack();
-    const engines = await Promise.all([startReceiver('0.28.0', 2), startReceiver('0.32.0', 1)]);
-    for (const engine of engines) receivers.defer(() => engine.stop());
+    await using older = await startReceiver('0.28.0', 2);
+    await using newer = await startReceiver('0.32.0', 1);
     const args = [...EMULATE, '--packed-buffer-bytes', '4096', '--verify', 'none'];
-    const pushed = await push(join(directory, 'all'), engines, args);
+    const pushed = await push(join(directory, 'all'), [older, newer], args);
     expect(pushed.report, pushed.stderr).toMatchObject({ outcome: 'updated', nccl: { worldSize: 4 } });
-    expect(await engines[0].received()).toEqual(expected(all, 2));
-    expect(await engines[1].received()).toEqual(expected(all, 1));
+    expect(await older.received()).toEqual(expected(all, 2));
+    expect(await newer.received()).toEqual(expected(all, 1));
   });
 
   test('the receiver’s own checker proves the bytes by digest', async () => {
-    await using receivers = new AsyncDisposableStack();
-    const receiver = await startReceiver('0.32.0', 2);
-    receivers.defer(() => receiver.stop());
+    await using receiver = await startReceiver('0.32.0', 2);
     const pushed = await push(join(directory, 'all'), [receiver], [...EMULATE, '--verify', 'digest']);
     expect(pushed.report, pushed.stderr).toMatchObject({
       outcome: 'updated',
@@ -115,9 +108,7 @@ await lane('ctypes receiver', null, () => {
     ['a 0-d tensor in the packed format', 'scalar', '--packed'],
     ['a dtype that NCCL has no type for, by itself', 'all', '--no-packed'],
   ])('%s is refused before anyone is paused', async (_, weights, format) => {
-    await using receivers = new AsyncDisposableStack();
-    const receiver = await startReceiver('0.32.0', 1);
-    receivers.defer(() => receiver.stop());
+    await using receiver = await startReceiver('0.32.0', 1);
     const pushed = await push(join(directory, weights), [receiver], [...EMULATE, format]);
     expect(pushed.code).toBe(1);
     expect(pushed.report).toMatchObject({

@@ -4,7 +4,8 @@ import type { UpdateReport } from '../../../src/update/types.js';
 import { type RunOptions, run } from './process.js';
 
 const repository = fileURLToPath(new URL('../../..', import.meta.url));
-const main = join(repository, 'dist/cli/main.js');
+/** The built command line. */
+export const mainScript = join(repository, 'dist/cli/main.js');
 
 export interface Pushed {
   /** 0 updated and verified, 1 failed and serving the old version, 2 usage, 3 some engine quarantined. */
@@ -17,7 +18,7 @@ export interface Pushed {
 
 /** The built command line, as a user runs it. */
 export function weightcast(args: readonly string[], options: RunOptions = {}) {
-  return run(process.execPath, [main, ...args], { timeoutMs: 240_000, ...options });
+  return run(process.execPath, [mainScript, ...args], { timeoutMs: 240_000, ...options });
 }
 
 /** `weightcast push <weights> … --json`; throws what it printed when stdout is not one JSON document. */

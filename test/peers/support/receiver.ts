@@ -11,11 +11,10 @@ export type Received = Record<
   Record<string, { readonly dtype: string; readonly shape: readonly number[]; readonly sha256: string }>
 >;
 
-export interface Receiver {
+export interface Receiver extends AsyncDisposable {
   readonly url: string;
   received(): Promise<Received>;
   isPaused(): Promise<boolean>;
-  stop(): Promise<void>;
 }
 
 /** Starts receiver.py as a vLLM of this version with so many ranks. */
@@ -33,7 +32,7 @@ export async function startReceiver(version: string, workers: number): Promise<R
     url,
     received: () => get('/received') as Promise<Received>,
     isPaused: async () => ((await get('/is_paused')) as { is_paused: boolean }).is_paused,
-    stop: async () => {
+    [Symbol.asyncDispose]: async () => {
       child.stdin.end();
       await exited;
     },

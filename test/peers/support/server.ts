@@ -27,7 +27,7 @@ export interface VllmOptions {
   readonly port?: number;
   readonly env?: Readonly<Record<string, string>>;
   readonly args?: readonly string[];
-  /** Default 240 s. */
+  /** Default 300 s. */
   readonly startTimeoutMs?: number;
 }
 
@@ -78,7 +78,7 @@ const LEADER = '(cat <&3 >/dev/null; kill -KILL 0) & exec 3<&-; "$@" </dev/null;
 
 /** Starts a real vLLM server on the loopback and waits until it is healthy. @throws Error with the end of its log. */
 export async function startVllm(options: VllmOptions): Promise<VllmServer> {
-  const { python, model, tensorParallel = 1, startTimeoutMs = 240_000 } = options;
+  const { python, model, tensorParallel = 1, startTimeoutMs = 300_000 } = options;
   const port = options.port ?? (await freePort());
   const serve = ['--host', '127.0.0.1', '--port', String(port), '--model', model];
   const small = ['--enforce-eager', '--max-model-len', '128', '--max-num-seqs', '4', '--dtype', 'bfloat16'];
