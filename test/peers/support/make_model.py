@@ -23,7 +23,7 @@ import torch
 import transformers
 from safetensors import safe_open
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen3Config
+from transformers import AutoModelForCausalLM, Qwen3Config
 
 VOCABULARY = 512
 # name: (seed, tied embeddings, largest shard). Sharded ones have an index and several files.
@@ -37,11 +37,14 @@ MODELS = {
 PROMPTS = [[7, 300, 12, 44, 501, 3, 90, 256, 17, 5, 411, 60], [1, 2, 3, 500, 499, 498, 77, 8]]
 
 
-def tokenizer():
+def save_tokenizer(directory):
     words = {f"w{i}": i for i in range(VOCABULARY)}
     raw = Tokenizer(models.WordLevel(words, unk_token="w0"))
     raw.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="w0", eos_token="w1", pad_token="w2")
+    raw.save(os.path.join(directory, "tokenizer.json"))
+    with open(os.path.join(directory, "tokenizer_config.json"), "w") as file:  # a class that every transformers has
+        tokens = {"unk_token": "w0", "eos_token": "w1", "pad_token": "w2"}
+        json.dump({"tokenizer_class": "PreTrainedTokenizerFast", **tokens}, file)
 
 
 def build(seed, tied):
@@ -141,7 +144,7 @@ def main(root):
     for name, (seed, tied, shard) in MODELS.items():
         directory = os.path.join(root, name)
         build(seed, tied).save_pretrained(directory, max_shard_size=shard)
-        tokenizer().save_pretrained(directory)
+        save_tokenizer(directory)
         tensors = load(directory)
         truth["models"][name] = {
             "tensors": describe(tensors),

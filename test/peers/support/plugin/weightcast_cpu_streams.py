@@ -87,7 +87,7 @@ RECEIVE_MODULES = (
 )
 
 
-def register():
+def answer_receive_code():
     for name in RECEIVE_MODULES:
         try:
             module = importlib.import_module(name)
@@ -99,6 +99,27 @@ def register():
             module.torch = TORCH
         if hasattr(module, "current_stream"):
             module.current_stream = Stream
+
+
+def give_workers_a_device():
+    """Up to vLLM 0.22 a CPU worker leaves `device` unset, and receives `with torch.device(self.device)`."""
+    from vllm.v1.worker.worker_base import WorkerBase
+
+    init = WorkerBase.__init__
+
+    def init_with_device(self, *args, **kwargs):
+        init(self, *args, **kwargs)
+        if self.device is None:
+            self.device = CPU
+
+    WorkerBase.__init__ = init_with_device
+
+
+def register():
+    answer_receive_code()
+    give_workers_a_device()
+    if not torch.accelerator.is_available():
+        torch.accelerator.synchronize = nothing  # as vLLM's CPU runner does itself from 0.22 on
 
     # The CPU runner repacks linear weights for oneDNN and keeps an empty parameter; the weight checker would report the SHA-256
     # of nothing for it. Without oneDNN the parameters stay as they were loaded.
