@@ -1,7 +1,7 @@
 /** The order in which tensors are sent, and the module that a tensor belongs to. */
 
-const NUMBER = /^[0-9]{1,15}$/;
-const NUMBER_WIDTH = 15;
+const NUMBER = /^[0-9]{1,9}$/;
+const NUMBER_WIDTH = 9;
 
 /** Path of the module that owns a parameter: 'model.layers.3.mlp' for 'model.layers.3.mlp.weight'; '' at the top. */
 export function moduleOf(name: string): string {
