@@ -60,5 +60,25 @@ export function buildProgram(context: CommandContext, done: (code: number) => vo
     done(await doctor(flags, context));
   });
 
+  output(
+    command('simulate', 'run reference engines on this machine until Ctrl-C', help.SIMULATE_EXAMPLES)
+      .option('--engines <n>', 'engines (default: 1)', positive)
+      .option('--workers <n>', 'worker processes of each engine (default: 1)', positive)
+      .option('--vllm-version <version>', 'the vLLM version that they behave like (default: 0.32.0)')
+      .option('--model <dir>', 'checkpoint that they load (default: a small random one)')
+      .option('--port <n>', 'port of the first; the others follow (default: free ports)', positive),
+    'print the addresses as one JSON document',
+  ).action(async (flags) => {
+    const { simulate } = await import('./simulate.js');
+    done(await simulate(flags, context));
+  });
+
+  command('demo', 'push a 1.2 GB checkpoint to four emulated workers, twice', help.DEMO_EXAMPLES)
+    .option('--small', 'with 14 MB instead of 1.2 GB')
+    .action(async (flags) => {
+      const { demo } = await import('./demo.js');
+      done(await demo(flags, context));
+    });
+
   return program;
 }

@@ -25,7 +25,8 @@ export function finding(
 export function renderFindings(findings: readonly Finding[], color: boolean): string {
   const styles = { ok: 'green', note: 'bold', warning: 'yellow', wrong: 'red' } as const;
   const lines = findings.flatMap(({ verdict, about, text, remedy }) => {
-    const head = `${paint(color, styles[verdict], verdict.padEnd(7))}  ${printable(about)}: ${printable(text)}`;
+    const body = printable(text).replaceAll('\n', '\n         ');
+    const head = `${paint(color, styles[verdict], verdict.padEnd(7))}  ${printable(about)}: ${body}`;
     return remedy === null ? [head] : [head, `         → ${printable(remedy)}`];
   });
   const wrong = findings.filter((one) => one.verdict === 'wrong').length;

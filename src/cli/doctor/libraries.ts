@@ -73,9 +73,10 @@ function judge(result: ProbeResult, options: LibraryOptions): Finding[] {
     case 'found':
       return judgeFound(result.libraries, options);
     case 'failed': {
-      const about = result.error.code === 'WC_ADDON_NOT_FOUND' ? 'addon' : 'libraries';
+      const { code, message, remedy } = result.error;
       // Without the addon there are no digests either, whatever the transport.
-      return [finding(about === 'addon' ? 'wrong' : bad, about, result.error.message, result.error.remedy)];
+      if (code === 'WC_ADDON_NOT_FOUND') return [finding('wrong', 'addon', message, remedy)];
+      return [finding('ok', 'addon', 'loads'), finding(bad, 'libraries', message, remedy)];
     }
     case 'crashed': {
       const output = result.output.trim() === '' ? '' : `; it printed: ${result.output.trim()}`;

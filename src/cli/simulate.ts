@@ -1,0 +1,97 @@
+/** `weightcast simulate`: reference engines on CPU that stay up until Ctrl-C. */
+import { join } from 'node:path';
+import { WeightcastError } from '../errors.js';
+import {
+  type ReferenceEngine,
+  type SimulateOptions,
+  simulateFleet,
+  writeTinyModel,
+} from '../testing/index.js';
+import type { CommandContext } from './context.js';
+import { count } from './format.js';
+import { Monitor } from './monitor.js';
+import { EXIT } from './outcome.js';
+import { temporaryFolder } from './temporary.js';
+
+export interface SimulateFlags {
+  readonly engines?: number;
+  readonly workers?: number;
+  readonly vllmVersion?: string;
+  readonly model?: string;
+  readonly port?: number;
+  readonly json?: boolean;
+  readonly quiet?: boolean;
+}
+
+const MOST_PROCESSES = 64;
+
+/** Checked where the engines are started. */
+type Version = NonNullable<SimulateOptions['version']>;
+
+/** Runs until a signal (0), or until every engine has died (1). */
+export async function simulate(flags: SimulateFlags, context: CommandContext): Promise<number> {
+  const engineCount = flags.engines ?? 1;
+  const workers = flags.workers ?? 1;
+  if (engineCount * workers > MOST_PROCESSES) {
+    const message = `--engines ${engineCount} of --workers ${workers} are more than ${MOST_PROCESSES} processes`;
+    throw new WeightcastError('WC_CONFIG_INVALID', message);
+  }
+  using monitor = new Monitor({ ...context, flags });
+  const { signal } = monitor;
+  await using folder = await temporaryFolder('weightcast-simulate-');
+  await using fleet = await simulateFleet({
+    engines: engineCount,
+    workers,
+    ...(flags.model === undefined ? {} : { model: flags.model }),
+    ...(flags.vllmVersion === undefined ? {} : { version: flags.vllmVersion as Version }),
+    ...(flags.port === undefined ? {} : { port: flags.port }),
+  });
+  // Something to push at once: other weights of the same shapes.
+  const next = flags.model ?? join(folder.path, 'step_1');
+  if (flags.model === undefined) await writeTinyModel(next, { seed: 1 });
+  announce(fleet.engines, { model: fleet.model, next, flags, context });
+  return (await runUntilEnd(fleet.engines, signal, (text) => monitor.say(text))) ? EXIT.ok : EXIT.failed;
+}
+
+interface Announcement {
+  readonly model: string;
+  readonly next: string;
+  readonly flags: SimulateFlags;
+  readonly context: CommandContext;
+}
+
+function announce(
+  engines: readonly ReferenceEngine[],
+  { model, next, flags, context: { io } }: Announcement,
+): void {
+  const push = ['weightcast push', next, ...engines.map(({ url }) => `-e vllm=${url}`), '--emulate'].join(
+    ' ',
+  );
+  if (flags.json === true) {
+    const facts = engines.map(({ url, version, pid, workers }) => ({ url, version, pid, workers }));
+    io.out.write(`${JSON.stringify({ engines: facts, model, push })}\n`);
+    return;
+  }
+  for (const { url, version, workers } of engines) {
+    io.out.write(`${url}  as vLLM ${version}, ${count(workers.length, 'worker')}, emulated\n`);
+  }
+  if (flags.quiet !== true)
+    io.out.write(`\nTry, in another terminal:\n  ${push}\n\nCtrl-C ends the engines.\n`);
+}
+
+/** True when a signal ended it; false when the last engine died by itself, as vLLM does after an unfinished update. */
+async function runUntilEnd(
+  engines: readonly ReferenceEngine[],
+  signal: AbortSignal,
+  say: (text: string) => void,
+): Promise<boolean> {
+  const deaths = engines.map(async (engine) => {
+    const { code, signal: killedBy } = await engine.exited;
+    if (!signal.aborted) say(`${engine.url} died (${killedBy ?? `exit code ${code}`})`);
+  });
+  const stopped = new Promise<true>((resolve) => {
+    if (signal.aborted) resolve(true);
+    else signal.addEventListener('abort', () => resolve(true), { once: true });
+  });
+  return await Promise.race([stopped, Promise.all(deaths).then(() => false)]);
+}
