@@ -13,6 +13,9 @@ import { filesystemCarrier } from './transfer-files.js';
 import { ncclCarrier } from './transfer-nccl.js';
 import type { UpdateReport } from './types.js';
 
+/** Device staging for small frames; a frame that is larger gets a slot of its size. */
+const SLOT_BYTES = 64 * 1024 * 1024;
+
 export class NcclSender {
   #runtime: NativeRuntime | null = null;
   #group: Group | null = null;
@@ -50,6 +53,7 @@ export class NcclSender {
     const { ledger, settings, checkpoint } = attempt;
     const plan = planWire(orderForLoading(checkpoint.tensors), settings.packing);
     try {
+      requireWeightTransfer(attempt);
       return await this.#stage(attempt, plan);
     } catch (error) {
       await this.#dropGroup();
@@ -64,7 +68,7 @@ export class NcclSender {
   async #stage(attempt: Attempt, plan: WirePlan): Promise<Carrier> {
     const { ledger, settings, checkpoint, signal } = attempt;
     this.#runtime ??= await openRuntime(settings);
-    const staging = stagingFor(plan);
+    const staging = stagingFor(plan, { slotBytes: Math.min(SLOT_BYTES, plan.byteLength) });
     this.memory = { device: staging.peakBytes.device, pinned: staging.peakBytes.pinned };
     const group = await this.#joinGroup(attempt, staging.peakBytes.device);
     ledger.enter('stage');
@@ -137,4 +141,18 @@ export class NcclSender {
   async close(): Promise<void> {
     await this.#dropGroup();
   }
+}
+
+function requireWeightTransfer({ engines }: Attempt): void {
+  const unable = engines.find((engine) => !engine.admin.capabilities.weightTransfer);
+  if (unable === undefined) return;
+  throw new WeightcastError(
+    'WC_ENGINE_NOT_CONFIGURED',
+    `vLLM ${unable.admin.version} lists no weight-transfer routes`,
+    {
+      engine: unable.id,
+      phase: 'preflight',
+      remedy: 'Start it with VLLM_SERVER_DEV_MODE=1, or use --transport filesystem.',
+    },
+  );
 }

@@ -1,4 +1,5 @@
 /** A fleet that a trainer pushes to again and again: the communicator, the connections and the staging outlive an update. */
+import { setMaxListeners } from 'node:events';
 import { resolve } from 'node:path';
 import { createHttpClient, type EngineTarget, type HttpClient } from '../engines/http.js';
 import { connectEngine, parseEngine } from '../engines/registry.js';
@@ -60,7 +61,9 @@ export class FleetSession {
   async #run(path: string, options: UpdateOptions): Promise<UpdateReport> {
     const settings = this.#settings;
     const ledger = new Ledger(this.#engines, settings.onEvent);
-    const signal = options.signal ?? new AbortController().signal;
+    const signal = AbortSignal.any(options.signal === undefined ? [] : [options.signal]);
+    // One listener for each request in flight, which is no leak however large the fleet.
+    setMaxListeners(0, signal);
     const methods = this.#methods(options);
     let checkpoint: Checkpoint | null = null;
     let carrier: Carrier | null = null;
@@ -81,11 +84,12 @@ export class FleetSession {
         facts,
         signal,
       };
+      // Hashing reads every byte, so that the transfer finds them in the page cache.
+      book = methods.digest ? await this.#digest(attempt) : null;
       carrier =
         settings.transport === 'filesystem'
           ? filesystemCarrier(directoryOf(checkpoint, path))
           : await this.#sender.prepare(attempt);
-      book = methods.digest ? await this.#digest(attempt) : null;
       transfer = await carryOut({ attempt, carrier, book, fingerprint: methods.fingerprint });
       await this.#readBack(attempt);
       this.#updates += 1;
@@ -228,6 +232,7 @@ export async function connectFleet(options: FleetOptions): Promise<FleetSession>
 
   const http = createHttpClient();
   const signal = AbortSignal.timeout(settings.timeouts.probe * 2);
+  setMaxListeners(0, signal);
   const { done, failed } = await onAll(targets, (target) => connectEngine(http, target, { signal }));
   const [first] = failed;
   if (first !== undefined) {

@@ -1,4 +1,5 @@
 /** The NCCL transport: opens every engine's update session, then broadcasts while they receive. */
+import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { TensorSpec, WeightsUpdate } from '../engines/admin.js';
 import { asWeightcastError, WeightcastError } from '../errors.js';
@@ -90,6 +91,7 @@ async function sendAndReceive(attempt: Attempt, options: NcclCarrierOptions): Pr
   const deadline = performance.now() + settings.timeouts.update;
   const update: WeightsUpdate = { tensors: options.tensors, packing: group.packing };
   const giveUp = new AbortController();
+  setMaxListeners(0, giveUp.signal);
   let failing = false;
   const fail = () => {
     if (failing) return;

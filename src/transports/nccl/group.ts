@@ -5,6 +5,7 @@
  * id is published when all have come, then all ranks enter ncclCommInitRank, then the one warm-up all-reduce that vLLM's
  * PyNcclCommunicator makes. Whatever fails on the way ends the rest.
  */
+import { setMaxListeners } from 'node:events';
 import type { GroupSeat, Packing } from '../../engines/admin.js';
 import { asWeightcastError, WeightcastError } from '../../errors.js';
 import type { EngineLink } from '../../fleet/engine.js';
@@ -53,6 +54,7 @@ export async function openGroup(options: GroupOptions): Promise<Group> {
   const left = () => Math.max(1, deadline - performance.now());
 
   const failure = new AbortController();
+  setMaxListeners(0, failure.signal);
   const stop = () => failure.abort(options.signal?.reason);
   options.signal?.throwIfAborted();
   options.signal?.addEventListener('abort', stop, { once: true });
