@@ -17,7 +17,7 @@ constexpr std::uint64_t kWidestGap = 64 << 10;
 
 void lower_priority() {
   // On Linux niceness belongs to the thread.
-  (void)::setpriority(PRIO_PROCESS, id_t(::syscall(SYS_gettid)), 10);
+  (void)::setpriority(PRIO_PROCESS, id_t(::syscall(SYS_gettid)), 5);
 }
 
 }  // namespace

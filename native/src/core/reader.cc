@@ -109,6 +109,7 @@ void Reader::Shared::fill(std::size_t window) {
   for (std::size_t i = target.first_read; i < target.first_read + target.reads; ++i) {
     const Read& read = layout->reads[i];
     char* to = piece + read.piece_offset;
+    bytes += read.length;
     if (read.kind == RangeKind::host) {
       std::memcpy(to, plan->host_bytes.data() + read.source_offset, read.length);
       continue;
@@ -119,7 +120,6 @@ void Reader::Shared::fill(std::size_t window) {
       done += take;
     }
   }
-  bytes += target.length;
 }
 
 }  // namespace weightcast
