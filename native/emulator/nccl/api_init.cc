@@ -62,17 +62,22 @@ ncclResult_t read_config(const ncclConfig_t* given, bool& blocking) {
   return kSuccess;
 }
 
+/** Atomically: another thread may watch the variable for a handle that it can abort. */
+void publish(ncclComm_t* comm, ncclComm_t handle) {
+  if (comm != nullptr) __atomic_store_n(comm, handle, __ATOMIC_RELEASE);
+}
+
 ncclResult_t init_rank(ncclComm_t* comm, int ranks, const ncclUniqueId& id, int rank, bool blocking) {
   auto communicator = std::make_shared<Communicator>(Invitation{id, rank, ranks, current_device()}, blocking);
   // Written before the call blocks, so that another thread can abort it.
   const auto handle = add_communicator(communicator);
-  *comm = handle;
+  publish(comm, handle);
   return submit_init(communicator, [communicator, comm, handle] {
     // An aborted init leaves the pointer as it is, like the real library.
     if (find_communicator(handle) == nullptr) return;
     communicator->abort();
     remove_communicator(handle);
-    *comm = nullptr;
+    publish(comm, nullptr);
   });
 }
 
@@ -90,7 +95,7 @@ EMULATED ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
 }
 
 EMULATED ncclResult_t ncclCommInitRank(ncclComm_t* comm, int ranks, ncclUniqueId id, int rank) {
-  if (comm != nullptr) *comm = nullptr;
+  publish(comm, nullptr);
   if (const auto error = check_cuda()) return error;
   if (const auto error = check_shape("ncclCommInitRank", comm, ranks, rank)) return error;
   bool blocking = true;
@@ -100,7 +105,7 @@ EMULATED ncclResult_t ncclCommInitRank(ncclComm_t* comm, int ranks, ncclUniqueId
 
 EMULATED ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id, int rank,
                                              ncclConfig_t* config) {
-  if (comm != nullptr) *comm = nullptr;
+  publish(comm, nullptr);
   if (const auto error = check_cuda()) {
     if (emulator::faults().group_depth_leak) leak_group_depth();
     return error;

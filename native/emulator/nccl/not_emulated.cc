@@ -7,14 +7,22 @@
     return emulator::nccl::fail(emulator::nccl::kInvalidUsage, "%s is not emulated", #name); \
   }
 
-NOT_EMULATED(ncclCommGetUniqueId)
-NOT_EMULATED(ncclCommGrow)
-NOT_EMULATED(ncclCommMemStats)
-NOT_EMULATED(ncclCommQueryProperties)
-NOT_EMULATED(ncclCommResume)
-NOT_EMULATED(ncclCommRevoke)
-NOT_EMULATED(ncclCommShrink)
-NOT_EMULATED(ncclCommSuspend)
+// Measured with a NULL communicator: Revoke answers 0, the others 4.
+#define NOT_EMULATED_ON_COMMUNICATOR(name, without)                                             \
+  EMULATED ncclResult_t name(ncclComm_t comm) {                                                 \
+    if (comm == nullptr) return emulator::nccl::without;                                        \
+    return emulator::nccl::fail(emulator::nccl::kInvalidUsage, "%s is not emulated", #name);    \
+  }
+
+NOT_EMULATED_ON_COMMUNICATOR(ncclCommGetUniqueId, kInvalidArgument)
+NOT_EMULATED_ON_COMMUNICATOR(ncclCommGrow, kInvalidArgument)
+NOT_EMULATED_ON_COMMUNICATOR(ncclCommMemStats, kInvalidArgument)
+NOT_EMULATED_ON_COMMUNICATOR(ncclCommQueryProperties, kInvalidArgument)
+NOT_EMULATED_ON_COMMUNICATOR(ncclCommResume, kInvalidArgument)
+NOT_EMULATED_ON_COMMUNICATOR(ncclCommRevoke, kSuccess)
+NOT_EMULATED_ON_COMMUNICATOR(ncclCommShrink, kInvalidArgument)
+NOT_EMULATED_ON_COMMUNICATOR(ncclCommSuspend, kInvalidArgument)
+
 NOT_EMULATED(ncclGroupSimulateEnd)
 NOT_EMULATED(ncclPutSignal)
 NOT_EMULATED(ncclRedOpCreatePreMulSum)
