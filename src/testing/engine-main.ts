@@ -1,5 +1,6 @@
 /** The engine process: the HTTP server and the state of the engine; its workers are processes of their own. */
 import type { AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { ReferenceFaults } from './faults.js';
 import { listen } from './listen.js';
 import { Peer } from './peer.js';
@@ -40,8 +41,11 @@ export type EngineCall =
 
 /** Time for the last answers to leave before a dying engine exits. */
 const DEATH_MS = 300;
+/** Time for the workers to leave their group; those that do not end by themselves, as their channel closes. */
+const CLOSE_MS = 1000;
 
 let workers: WorkerProcesses | null = null;
+let closing = false;
 
 async function start(options: EngineStart): Promise<EngineStarted> {
   const { model, libraries, receiveTimeoutMs, faults } = options;
@@ -50,7 +54,7 @@ async function start(options: EngineStart): Promise<EngineStarted> {
     { model, size: options.workers, libraries, receiveTimeoutMs, faults },
     () => {
       // A worker that dies takes the engine with it, as vLLM's executor does.
-      if (core !== null) {
+      if (core !== null && !closing) {
         core.dead = true;
         core.scheduler.abortAll();
         exitSoon();
@@ -86,6 +90,8 @@ async function serve(call: EngineCall): Promise<unknown> {
 
 const parent = new Peer<EngineCall>(process, {
   call: serve,
-  // The workers end by the same sign: their channel to this process closes.
-  lost: () => process.exit(0),
+  lost: () => {
+    closing = true;
+    void Promise.race([workers?.close(), sleep(CLOSE_MS)]).then(() => process.exit(0));
+  },
 });

@@ -9,6 +9,7 @@ import { spawnProgram } from './entry.js';
 import type { ReferenceFaults } from './faults.js';
 import type { RecordedExchange } from './listen.js';
 import { Peer } from './peer.js';
+import { isRunning } from './processes.js';
 import { isVllmVersion, VLLM_VERSIONS, type VllmVersion } from './server/profile.js';
 
 export interface ReferenceEngineOptions {
@@ -132,21 +133,13 @@ export class ReferenceEngine {
     const deadline = Date.now() + CLOSE_TIMEOUT_MS;
     await Promise.race([this.exited, sleep(CLOSE_TIMEOUT_MS, undefined, { ref: false })]);
     this.#child.kill('SIGKILL');
-    while (this.workers.some(isAlive) && Date.now() < deadline) {
+    while (this.workers.some(isRunning) && Date.now() < deadline) {
       await sleep(10);
     }
-    for (const worker of this.workers.filter(isAlive)) {
+    for (const worker of this.workers.filter(isRunning)) {
       process.kill(worker, 'SIGKILL');
     }
     await this.exited;
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch {
-    return false;
   }
 }
 

@@ -1,5 +1,6 @@
 /** The workers of an engine, as processes. */
 import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import { spawnProgram } from './entry.js';
 import type { ReferenceFaults } from './faults.js';
 import { Peer } from './peer.js';
@@ -77,6 +78,21 @@ export class WorkerProcesses implements WorkerGroup {
 
   async setFaults(faults: ReferenceFaults): Promise<void> {
     await this.#all({ kind: 'faults', faults });
+  }
+
+  /** Closes the channels and waits until every worker has ended. */
+  async close(): Promise<void> {
+    await Promise.all(
+      this.#children.map(async (child) => {
+        if (child.exitCode === null && child.signalCode === null) {
+          const exited = once(child, 'exit');
+          if (child.connected) {
+            child.disconnect();
+          }
+          await exited;
+        }
+      }),
+    );
   }
 
   /** The first failure is told at once; a worker that still waits keeps its later calls waiting. */

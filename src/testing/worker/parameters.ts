@@ -15,13 +15,17 @@ export class Parameters {
   readonly #buffers: ReadonlyMap<string, NativeDeviceBuffer>;
   readonly #digests = new Map<string, string>();
   readonly #architecture: string;
+  /** Kept: a communicator that is collected takes its buffers with it. */
+  readonly memory: NativeCommunicator;
   #fingerprint: readonly [number, number] | null = null;
 
   private constructor(
+    memory: NativeCommunicator,
     layout: Layout,
     buffers: ReadonlyMap<string, NativeDeviceBuffer>,
     architecture: string,
   ) {
+    this.memory = memory;
     this.layout = layout;
     this.#buffers = buffers;
     this.#architecture = architecture;
@@ -41,7 +45,7 @@ export class Parameters {
         await buffer.write(at, new Uint8Array(Math.min(PIECE_BYTES, byteLength - at)));
       }
     }
-    return new Parameters(layout, buffers, architecture);
+    return new Parameters(memory, layout, buffers, architecture);
   }
 
   /** What the model's weight loader would refuse. */
