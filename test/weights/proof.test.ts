@@ -88,6 +88,23 @@ describe('an engine that holds the checkpoint', () => {
     ).toMatchObject({ complete: true });
   });
 
+  it('may put its modules under another prefix, as vision-language models do', () => {
+    const named = (prefix: string) => (name: string) => name.replace(/^model/, prefix);
+    const model = tinyModel();
+    const stored = new Map([...model].map(([name, weight]) => [named('model.language_model')(name), weight]));
+    const [held] = workersOf(model, 1) as [Map<string, Buffer[]>];
+    const reported = new Map([...held].map(([name, bytes]) => [named('language_model.model')(name), bytes]));
+    expect(judged(stored, 1, report([reported]))).toMatchObject({ complete: true });
+    // The place is a guess, so other bytes there prove nothing, and accuse nobody.
+    reported.set('language_model.model.norm.weight', [Buffer.from('xy')]);
+    expect(judged(stored, 1, report([reported]))).toMatchObject({
+      mismatched: [],
+      unprovable: [
+        { reason: expect.stringMatching(/named otherwise .*model\.language_model\.norm\.weight/) },
+      ],
+    });
+  });
+
   it.each([
     ['model.embed_tokens.weight', 'lm_head.weight'],
     ['lm_head.weight', 'model.embed_tokens.weight'],

@@ -1,5 +1,5 @@
 import type { Checksums } from '../../engines/admin.js';
-import { tensorParallelRank, unwrapped } from './names.js';
+import { resolver, tensorParallelRank } from './names.js';
 import type { Mismatched, ProofParameter, ProofPlan, ProofVerdict, Proved, Unprovable } from './types.js';
 
 /** SHA-256 of no bytes. */
@@ -16,13 +16,15 @@ export function judge(plan: ProofPlan, digests: readonly string[], reported: Che
   const mismatched: Mismatched[] = [];
   const unprovable: Unprovable[] = [];
   const covered = new Set<string>();
+  const resolve = resolver(plan.parameters.keys());
   let total = 0;
   for (const [worker, checksums] of reported) {
     const rank = plan.tpSize === 1 ? 0 : tensorParallelRank(worker);
     for (const [parameter, checksum] of checksums) {
       total += 1;
-      const known = plan.parameters.get(unwrapped(parameter));
-      if (known === undefined) {
+      const found = resolve(parameter);
+      const known = found === null ? undefined : plan.parameters.get(found.name);
+      if (found === null || known === undefined) {
         unprovable.push({ worker, parameter, reason: 'not in the checkpoint' });
         continue;
       }
@@ -41,7 +43,10 @@ export function judge(plan: ProofPlan, digests: readonly string[], reported: Che
         });
         continue;
       }
-      const reason = excuse(known, checksum, rank);
+      const renamed = found.certain
+        ? null
+        : `named otherwise in the checkpoint (${known.name}), and not its bytes`;
+      const reason = excuse(known, checksum, rank) ?? renamed;
       if (reason !== null) unprovable.push({ worker, parameter, reason });
       else
         mismatched.push({
@@ -68,10 +73,12 @@ export function judge(plan: ProofPlan, digests: readonly string[], reported: Che
  */
 export function narrow(plan: ProofPlan, verdict: ProofVerdict): ProofPlan {
   const fitting = new Map<string, Set<string>>();
-  const failed = new Set(verdict.mismatched.map(({ parameter }) => unwrapped(parameter)));
-  const reasons = new Map(verdict.unprovable.map(({ parameter, reason }) => [unwrapped(parameter), reason]));
+  const resolve = resolver(plan.parameters.keys());
+  const nameOf = (parameter: string) => resolve(parameter)?.name ?? parameter;
+  const failed = new Set(verdict.mismatched.map(({ parameter }) => nameOf(parameter)));
+  const reasons = new Map(verdict.unprovable.map(({ parameter, reason }) => [nameOf(parameter), reason]));
   for (const { parameter, keys } of verdict.proved) {
-    const name = unwrapped(parameter);
+    const name = nameOf(parameter);
     const known = fitting.get(name) ?? new Set();
     fitting.set(name, known);
     for (const key of keys) known.add(key);

@@ -33,7 +33,7 @@ export function tiedNames(names: readonly string[]): ReadonlyMap<string, string>
 }
 
 /** A layer that can take LoRA adapters is wrapped: its own parameters are named under base_layer (vLLM with --enable-lora). */
-export function unwrapped(parameter: string): string {
+function unwrapped(parameter: string): string {
   return parameter.replaceAll('.base_layer.', '.');
 }
 
@@ -41,4 +41,40 @@ export function unwrapped(parameter: string): string {
 export function tensorParallelRank(worker: string): number | null {
   const match = /(?:^|:)tp([0-9]{1,5})(?::|$)/.exec(worker);
   return match === null ? null : Number(match[1]);
+}
+
+/**
+ * Where in the model a parameter sits, without the prefix that engines and checkpoints choose differently (vision-language models:
+ * 'model.language_model.layers.3.…' and 'language_model.model.layers.3.…' are both 'layers.3.…').
+ */
+function placeOf(name: string): string {
+  const parts = name.split('.');
+  const number = parts.findIndex((part) => /^[0-9]+$/.test(part));
+  return parts.slice(number > 0 ? number - 1 : -2).join('.');
+}
+
+export interface Resolved {
+  /** The plan's name for the parameter. */
+  readonly name: string;
+  /** False when only the place is the same: then the bytes decide, and a difference accuses nobody. */
+  readonly certain: boolean;
+}
+
+/** Finds a reported parameter among the plan's: by its name, or by its place where no other has the same. */
+export function resolver(names: Iterable<string>): (reported: string) => Resolved | null {
+  const known = new Set(names);
+  let places: Map<string, string | null> | null = null;
+  return (reported) => {
+    const name = unwrapped(reported);
+    if (known.has(name)) return { name, certain: true };
+    if (places === null) {
+      places = new Map();
+      for (const other of known) {
+        const place = placeOf(other);
+        places.set(place, places.has(place) ? null : other);
+      }
+    }
+    const found = places.get(placeOf(name)) ?? null;
+    return found === null ? null : { name: found, certain: false };
+  };
 }
