@@ -10,6 +10,7 @@ import { lane } from './support/lane.js';
 import { run } from './support/process.js';
 import { startReceiver } from './support/receiver.js';
 import { reportLane } from './support/report.js';
+import { emulatedCuda } from './support/server.js';
 import { ncclPackages } from './support/venv.js';
 
 const script = fileURLToPath(new URL('support/libnccl_probe.py', import.meta.url));
@@ -76,14 +77,19 @@ if (hasDriver.code === 0) {
         engines: [{ state: 'serving-old' }],
         pauseMs: null,
       });
-      expect(pushed.stderr).toContain('driver');
       expect(await receiver.isPaused()).toBe(false);
+
+      const plain = await weightcast(['push', directory, '-e', receiver.url], { env });
+      expect(plain.code).toBe(1);
+      expect(plain.stderr).toContain('WC_CUDA_NO_DRIVER');
+      expect(plain.stderr).toContain('--transport filesystem');
     });
 
     test('a libnccl that is not there is another error', async () => {
       await using receiver = await startReceiver('0.32.0', 1);
       const missing = join(directory, 'libnccl.so.2');
-      const pushed = await push(directory, [receiver], ['--emulate', '--nccl-library', missing]);
+      const args = ['--cuda-library', emulatedCuda, '--nccl-library', missing];
+      const pushed = await push(directory, [receiver], args);
       expect(pushed.report.error, pushed.stderr).toMatchObject({
         code: 'WC_NCCL_NOT_FOUND',
         message: expect.stringContaining(missing),
@@ -93,10 +99,19 @@ if (hasDriver.code === 0) {
     test('doctor finds the library and its version, names the missing driver, and ends with 1', async () => {
       const env = { WEIGHTCAST_NCCL_LIBRARY: library };
       const doctor = await weightcast(['doctor', '--json'], { env });
-      const said = JSON.stringify(JSON.parse(doctor.stdout));
-      expect(said).toContain('WC_CUDA_NO_DRIVER');
-      expect(said).toContain(library);
-      expect(said).toContain('2.30.7');
+      const said = JSON.parse(doctor.stdout) as {
+        ncclWithoutCuda: unknown;
+        findings: { verdict: string; about: string; text: string; remedy: string | null }[];
+      };
+      expect(said.ncclWithoutCuda).toEqual({ version: 23007, library });
+      expect(said.findings.filter(({ verdict }) => verdict === 'wrong')).toEqual([
+        {
+          verdict: 'wrong',
+          about: 'libraries',
+          text: expect.stringContaining('the CUDA driver (libcuda.so.1) could not be loaded'),
+          remedy: expect.stringContaining('--transport filesystem'),
+        },
+      ]);
       expect(doctor.code).toBe(1);
     });
   });

@@ -14,6 +14,7 @@ const repository = fileURLToPath(new URL('../../..', import.meta.url));
 
 /** The emulated libraries that the build leaves. */
 export const emulatedNccl = join(repository, 'build/emulator/libnccl.so.2');
+export const emulatedCuda = join(repository, 'build/emulator/libcuda.so.1');
 
 export interface VllmOptions {
   readonly python: PythonEnvironment;
