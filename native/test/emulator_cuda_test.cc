@@ -108,12 +108,19 @@ CASE(copies_reach_and_leave_device_memory) {
   const auto sent = pattern(100'000, 1);
   std::vector<unsigned char> got(sent.size());
   const auto a = device_memory(sent.size()), b = device_memory(sent.size());
-  CHECK_EQ(CUDA(cuMemcpyHtoDAsync_v2, CUdeviceptr, const void*, std::size_t, CUstream)(a, sent.data(), sent.size(), stream), 0);
-  CHECK_EQ(CUDA(cuMemcpyDtoDAsync_v2, CUdeviceptr, CUdeviceptr, std::size_t, CUstream)(b, a, sent.size(), stream), 0);
+  CHECK_EQ(CUDA(cuMemcpyHtoDAsync_v2, CUdeviceptr, const void*, std::size_t, CUstream)(a, sent.data(),
+                                                                                       sent.size(), stream),
+           0);
+  CHECK_EQ(
+      CUDA(cuMemcpyDtoDAsync_v2, CUdeviceptr, CUdeviceptr, std::size_t, CUstream)(b, a, sent.size(), stream),
+      0);
   // Pageable memory: in place when the call returns.
-  CHECK_EQ(CUDA(cuMemcpyDtoHAsync_v2, void*, CUdeviceptr, std::size_t, CUstream)(got.data(), b, sent.size(), stream), 0);
+  CHECK_EQ(CUDA(cuMemcpyDtoHAsync_v2, void*, CUdeviceptr, std::size_t, CUstream)(got.data(), b, sent.size(),
+                                                                                 stream),
+           0);
   CHECK(got == sent);
-  CHECK_EQ(CUDA(cuMemcpyHtoDAsync_v2, CUdeviceptr, const void*, std::size_t, CUstream)(a + 1, sent.data(), sent.size(), stream),
+  CHECK_EQ(CUDA(cuMemcpyHtoDAsync_v2, CUdeviceptr, const void*, std::size_t, CUstream)(a + 1, sent.data(),
+                                                                                       sent.size(), stream),
            cuda::kInvalidValue);
   CHECK_EQ(CUDA(cuMemFree_v2, CUdeviceptr)(a), 0);
   CHECK_EQ(CUDA(cuMemFree_v2, CUdeviceptr)(b), 0);
@@ -123,7 +130,8 @@ CASE(copies_reach_and_leave_device_memory) {
 CASE(more_memory_than_the_machine_has_is_refused) {
   use_device(0);
   CUdeviceptr address = 0;
-  CHECK_EQ(CUDA(cuMemAlloc_v2, CUdeviceptr*, std::size_t)(&address, std::size_t{1} << 60), cuda::kOutOfMemory);
+  CHECK_EQ(CUDA(cuMemAlloc_v2, CUdeviceptr*, std::size_t)(&address, std::size_t{1} << 60),
+           cuda::kOutOfMemory);
   CHECK_EQ(address, 0);
 }
 
@@ -169,7 +177,9 @@ void broadcast_on_stream(const Rank& me) {
 
 ROLE(broadcast_on_stream) { broadcast_on_stream(me); }
 
-CASE(a_non_blocking_broadcast_runs_on_its_stream) { with_ranks("broadcast_on_stream", 3, &broadcast_on_stream); }
+CASE(a_non_blocking_broadcast_runs_on_its_stream) {
+  with_ranks("broadcast_on_stream", 3, &broadcast_on_stream);
+}
 
 CASE(an_abort_frees_a_stream_that_waits_for_a_peer) {
   const Rank me{new_id(), 0, 2};
@@ -196,14 +206,13 @@ ROLE(second_on_device_0) {
 }
 
 CASE(two_ranks_on_one_device_are_refused_when_asked) {
-  with_ranks(
-      "second_on_device_0", 2,
-      [](const Rank& me) {
-        use_device(0);
-        ncclComm_t comm = nullptr;
-        CHECK_EQ(CommInitRank(&comm, 2, me.id, 0), nccl::kInvalidUsage);
-      },
-      {"WEIGHTCAST_EMULATOR_DUPLICATE_DEVICE=refuse"});
+  with_ranks("second_on_device_0", 2,
+             [](const Rank& me) {
+               use_device(0);
+               ncclComm_t comm = nullptr;
+               CHECK_EQ(CommInitRank(&comm, 2, me.id, 0), nccl::kInvalidUsage);
+             },
+             {"WEIGHTCAST_EMULATOR_DUPLICATE_DEVICE=refuse"});
 }
 
 ROLE(no_device) {

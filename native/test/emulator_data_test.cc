@@ -98,7 +98,8 @@ template <typename T>
 void sum_of_two(DataType type, T one, T two, T three, ncclComm_t* comms) {
   T values[2] = {one, two};
   CHECK_EQ(GroupStart(), 0);
-  for (int r = 0; r < 2; ++r) CHECK_EQ(AllReduce(&values[r], &values[r], 1, type, nccl::kSum, comms[r], nullptr), 0);
+  for (int r = 0; r < 2; ++r)
+    CHECK_EQ(AllReduce(&values[r], &values[r], 1, type, nccl::kSum, comms[r], nullptr), 0);
   CHECK_EQ(GroupEnd(), 0);
   CHECK(values[0] == three && values[1] == three);
 }

@@ -64,7 +64,8 @@ CASE(a_peer_that_dies_idle_is_not_reported) {
   std::vector<unsigned char> large(64 << 20);
   CHECK_EQ(Broadcast(large.data(), large.data(), 100, nccl::kUint8, 0, comm, nullptr), 0);
   std::thread stuck([&] {
-    CHECK_EQ(Broadcast(large.data(), large.data(), large.size(), nccl::kUint8, 0, comm, nullptr), nccl::kInternalError);
+    CHECK_EQ(Broadcast(large.data(), large.data(), large.size(), nccl::kUint8, 0, comm, nullptr),
+             nccl::kInternalError);
   });
   std::this_thread::sleep_for(std::chrono::milliseconds(300));
   CHECK_EQ(async_state(comm), 0);
@@ -85,7 +86,8 @@ CASE(a_sender_that_dies_in_a_broadcast_gives_the_receiver_a_remote_error) {
   Process sender("send_large", {me.id, 1, 2}, {"WEIGHTCAST_EMULATOR_FAULTS=die-in-broadcast=1"});
   auto comm = joined(me);
   std::vector<unsigned char> large(64 << 20);
-  CHECK_EQ(Broadcast(nullptr, large.data(), large.size(), nccl::kUint8, 1, comm, nullptr), nccl::kRemoteError);
+  CHECK_EQ(Broadcast(nullptr, large.data(), large.size(), nccl::kUint8, 1, comm, nullptr),
+           nccl::kRemoteError);
   CHECK_EQ(sender.wait(), 1);
   CHECK_EQ(async_state(comm), nccl::kRemoteError);
   CHECK(LastError().find("Connection closed by remote peer") != std::string::npos);
@@ -105,7 +107,8 @@ CASE(a_sender_that_is_killed_is_noticed_within_a_second) {
     sender.kill();
     watch = {};
   });
-  CHECK_EQ(Broadcast(nullptr, large.data(), large.size(), nccl::kUint8, 1, comm, nullptr), nccl::kRemoteError);
+  CHECK_EQ(Broadcast(nullptr, large.data(), large.size(), nccl::kUint8, 1, comm, nullptr),
+           nccl::kRemoteError);
   killer.join();
   CHECK(watch.seconds() < 1);
   CHECK_EQ(CommAbort(comm), 0);
@@ -127,14 +130,13 @@ ROLE(refused_for_its_version) {
 }
 
 CASE(ranks_of_different_versions_refuse_each_other) {
-  with_ranks(
-      "refused_for_its_version", 2,
-      [](const Rank& me) {
-        ncclComm_t comm = nullptr;
-        CHECK_EQ(CommInitRank(&comm, 2, me.id, 0), nccl::kInvalidUsage);
-        CHECK(LastError().find("Mismatched NCCL version detected") != std::string::npos);
-      },
-      {"WEIGHTCAST_EMULATOR_NCCL_VERSION=22803"});
+  with_ranks("refused_for_its_version", 2,
+             [](const Rank& me) {
+               ncclComm_t comm = nullptr;
+               CHECK_EQ(CommInitRank(&comm, 2, me.id, 0), nccl::kInvalidUsage);
+               CHECK(LastError().find("Mismatched NCCL version detected") != std::string::npos);
+             },
+             {"WEIGHTCAST_EMULATOR_NCCL_VERSION=22803"});
 }
 
 CASE(an_id_serves_one_communicator) {
@@ -243,7 +245,8 @@ ROLE(without_driver) {
 }
 
 CASE(without_a_driver_init_fails_and_can_leak_the_group_depth) {
-  Process process("without_driver", {new_id(), 0, 1}, {"WEIGHTCAST_EMULATOR_FAULTS=no-driver,group-depth-leak"});
+  Process process("without_driver", {new_id(), 0, 1},
+                  {"WEIGHTCAST_EMULATOR_FAULTS=no-driver,group-depth-leak"});
   CHECK_EQ(process.wait(), 0);
 }
 

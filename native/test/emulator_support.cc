@@ -126,7 +126,8 @@ void with_ranks(const char* role, int ranks, const std::function<void(const Rank
 void eventually(const char* what, const std::function<bool()>& condition, std::chrono::milliseconds limit) {
   const auto deadline = std::chrono::steady_clock::now() + limit;
   while (!condition()) {
-    if (std::chrono::steady_clock::now() > deadline) fail_check(__FILE__, __LINE__, std::string("never: ") + what);
+    if (std::chrono::steady_clock::now() > deadline)
+      fail_check(__FILE__, __LINE__, std::string("never: ") + what);
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
 }

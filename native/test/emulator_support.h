@@ -9,22 +9,25 @@
 #include "cuda/abi.h"
 #include "nccl/abi.h"
 
-// The emulator's tests load the two libraries by path, as the addon does, and run ranks in processes of their own.
+// The emulator's tests load the two libraries by path, as the addon does, and run ranks in processes of their
+// own.
 
 namespace emulator::test {
 
-#define CHECK(condition)                                                                  \
-  do {                                                                                    \
-    if (!(condition)) ::emulator::test::fail_check(__FILE__, __LINE__, #condition);       \
+#define CHECK(condition)                                                            \
+  do {                                                                              \
+    if (!(condition)) ::emulator::test::fail_check(__FILE__, __LINE__, #condition); \
   } while (false)
-#define CHECK_EQ(actual, expected) ::emulator::test::check_equal(__FILE__, __LINE__, #actual, actual, expected)
+#define CHECK_EQ(actual, expected) \
+  ::emulator::test::check_equal(__FILE__, __LINE__, #actual, actual, expected)
 
 [[noreturn]] void fail_check(const char* file, int line, const std::string& what);
 
 template <typename A, typename B>
 void check_equal(const char* file, int line, const char* text, const A& actual, const B& expected) {
   if (actual == static_cast<A>(expected)) return;
-  fail_check(file, line, std::string(text) + " is " + std::to_string(actual) + ", not " + std::to_string(expected));
+  fail_check(file, line,
+             std::string(text) + " is " + std::to_string(actual) + ", not " + std::to_string(expected));
 }
 
 /** Registers a function under a name. A case is run by ctest; a role is what a spawned rank does. */
@@ -42,12 +45,12 @@ struct Role {
   Role(const char* name, void (*run)(const Rank&));
 };
 
-#define CASE(name)                                              \
-  static void case_##name();                                    \
+#define CASE(name)                                                          \
+  static void case_##name();                                                \
   static const ::emulator::test::Case register_##name(#name, &case_##name); \
   static void case_##name()
-#define ROLE(name)                                              \
-  static void role_##name(const ::emulator::test::Rank& me);    \
+#define ROLE(name)                                                               \
+  static void role_##name(const ::emulator::test::Rank& me);                     \
   static const ::emulator::test::Role register_role_##name(#name, &role_##name); \
   static void role_##name(const ::emulator::test::Rank& me)
 
@@ -92,7 +95,8 @@ void* nccl_library();
 void* symbol_of(void* library, const char* name);
 
 /** Calls through the library's own symbol: CUDA(cuInit)(0). */
-#define CUDA(name, ...) \
-  reinterpret_cast<CUresult (*)(__VA_ARGS__)>(::emulator::test::symbol_of(::emulator::test::cuda_library(), #name))
+#define CUDA(name, ...)                        \
+  reinterpret_cast<CUresult (*)(__VA_ARGS__)>( \
+      ::emulator::test::symbol_of(::emulator::test::cuda_library(), #name))
 
 }  // namespace emulator::test

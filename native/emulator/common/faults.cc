@@ -19,10 +19,8 @@ struct Amount {
 };
 
 constexpr Switch kSwitches[] = {
-    {"no-driver", &Faults::no_driver},
-    {"no-device", &Faults::no_device},
-    {"missing-peer", &Faults::missing_peer},
-    {"group-depth-leak", &Faults::group_depth_leak},
+    {"no-driver", &Faults::no_driver},       {"no-device", &Faults::no_device},
+    {"missing-peer", &Faults::missing_peer}, {"group-depth-leak", &Faults::group_depth_leak},
     {"leak-init", &Faults::leak_init},
 };
 constexpr Amount kAmounts[] = {

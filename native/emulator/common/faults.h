@@ -4,8 +4,8 @@
 namespace emulator {
 
 /**
- * Faults of this process, from WEIGHTCAST_EMULATOR_FAULTS (comma separated; README.md has the table). Read once.
- * Numbers are 0 when the fault is off.
+ * Faults of this process, from WEIGHTCAST_EMULATOR_FAULTS (comma separated; README.md has the table). Read
+ * once. Numbers are 0 when the fault is off.
  */
 struct Faults {
   bool no_driver = false;

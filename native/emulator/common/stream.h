@@ -2,8 +2,8 @@
 #include <cstdint>
 
 /**
- * What the emulated libnccl knows about a stream of the emulated libcuda: the head of the object behind a CUstream.
- * The two libraries share this layout and no symbol, because each is loaded by path and privately.
+ * What the emulated libnccl knows about a stream of the emulated libcuda: the head of the object behind a
+ * CUstream. The two libraries share this layout and no symbol, because each is loaded by path and privately.
  */
 namespace emulator {
 

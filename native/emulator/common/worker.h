@@ -10,8 +10,9 @@
 namespace emulator {
 
 /**
- * One thread that runs jobs in order. It starts with the first job and ends, by itself, after close() and the last
- * job. Never joined: a job may hang as long as a collective hangs, and process exit must not wait for it.
+ * One thread that runs jobs in order. It starts with the first job and ends, by itself, after close() and the
+ * last job. Never joined: a job may hang as long as a collective hangs, and process exit must not wait for
+ * it.
  */
 class Worker : public std::enable_shared_from_this<Worker> {
  public:

@@ -17,8 +17,8 @@ CUresult check_place(Place place, const void* pointer, std::size_t bytes) {
 }
 
 /**
- * Copies from and to pageable host memory are finished when the call returns (the real driver stages them): only
- * pinned memory may be overtaken by the caller.
+ * Copies from and to pageable host memory are finished when the call returns (the real driver stages them):
+ * only pinned memory may be overtaken by the caller.
  */
 CUresult copy(Place to, void* target, Place from, const void* source, std::size_t bytes, CUstream stream) {
   if (const auto error = check_context()) return error;
@@ -27,7 +27,8 @@ CUresult copy(Place to, void* target, Place from, const void* source, std::size_
   const auto result = submit(stream, [=] { std::memcpy(target, source, bytes); });
   const bool pageable =
       (to == Place::host && !is_pinned(target, bytes)) || (from == Place::host && !is_pinned(source, bytes));
-  if (result == kSuccess && pageable && !is_default_stream(stream)) find_stream(stream)->worker->synchronize();
+  if (result == kSuccess && pageable && !is_default_stream(stream))
+    find_stream(stream)->worker->synchronize();
   return result;
 }
 
@@ -58,13 +59,18 @@ CUresult copy_2d(const Copy2D* asked, CUstream stream) {
   const auto source_pitch = c.source_pitch != 0 ? c.source_pitch : c.width;
   const auto target_pitch = c.target_pitch != 0 ? c.target_pitch : c.width;
   if (source_pitch < c.source_x + c.width || target_pitch < c.target_x + c.width) return kInvalidValue;
-  const auto* source = static_cast<const std::byte*>(c.source_kind == 1 ? c.source_host : to_pointer(c.source_device)) +
-                       c.source_y * source_pitch + c.source_x;
+  const auto* source =
+      static_cast<const std::byte*>(c.source_kind == 1 ? c.source_host : to_pointer(c.source_device)) +
+      c.source_y * source_pitch + c.source_x;
   auto* target = static_cast<std::byte*>(c.target_kind == 1 ? c.target_host : to_pointer(c.target_device)) +
                  c.target_y * target_pitch + c.target_x;
-  const auto place = [](unsigned kind) { return kind == 1 ? Place::host : kind == 2 ? Place::device : Place::any; };
-  if (const auto error = check_place(place(c.source_kind), source, (c.height - 1) * source_pitch + c.width)) return error;
-  if (const auto error = check_place(place(c.target_kind), target, (c.height - 1) * target_pitch + c.width)) return error;
+  const auto place = [](unsigned kind) {
+    return kind == 1 ? Place::host : kind == 2 ? Place::device : Place::any;
+  };
+  if (const auto error = check_place(place(c.source_kind), source, (c.height - 1) * source_pitch + c.width))
+    return error;
+  if (const auto error = check_place(place(c.target_kind), target, (c.height - 1) * target_pitch + c.width))
+    return error;
   const auto result = submit(stream, [=] {
     for (std::size_t row = 0; row < c.height; ++row) {
       std::memcpy(target + row * target_pitch, source + row * source_pitch, c.width);
@@ -80,13 +86,15 @@ CUresult copy_2d(const Copy2D* asked, CUstream stream) {
 
 using namespace emulator::cuda;
 
-EMULATED CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr target, const void* source, std::size_t bytes, CUstream stream) {
+EMULATED CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr target, const void* source, std::size_t bytes,
+                                       CUstream stream) {
   return copy(Place::device, to_pointer(target), Place::host, source, bytes, stream);
 }
 EMULATED CUresult cuMemcpyDtoHAsync_v2(void* target, CUdeviceptr source, std::size_t bytes, CUstream stream) {
   return copy(Place::host, target, Place::device, to_pointer(source), bytes, stream);
 }
-EMULATED CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr target, CUdeviceptr source, std::size_t bytes, CUstream stream) {
+EMULATED CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr target, CUdeviceptr source, std::size_t bytes,
+                                       CUstream stream) {
   return copy(Place::device, to_pointer(target), Place::device, to_pointer(source), bytes, stream);
 }
 EMULATED CUresult cuMemcpyAsync(CUdeviceptr target, CUdeviceptr source, std::size_t bytes, CUstream stream) {
@@ -107,7 +115,8 @@ EMULATED CUresult cuMemcpy(CUdeviceptr target, CUdeviceptr source, std::size_t b
 EMULATED CUresult cuMemcpy2DAsync_v2(const Copy2D* copy, CUstream stream) { return copy_2d(copy, stream); }
 EMULATED CUresult cuMemcpy2D_v2(const Copy2D* copy) { return copy_2d(copy, nullptr); }
 
-EMULATED CUresult cuMemsetD8Async(CUdeviceptr target, unsigned char value, std::size_t bytes, CUstream stream) {
+EMULATED CUresult cuMemsetD8Async(CUdeviceptr target, unsigned char value, std::size_t bytes,
+                                  CUstream stream) {
   if (const auto error = check_context()) return error;
   if (const auto error = check_place(Place::device, to_pointer(target), bytes)) return error;
   return submit(stream, [=] { std::memset(to_pointer(target), value, bytes); });

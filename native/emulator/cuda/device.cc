@@ -23,10 +23,11 @@ constexpr int kMaxDevices = 64;
 
 std::atomic<bool> initialized{false};
 
-/** Physical indices in the order CUDA_VISIBLE_DEVICES gives; like the real driver, the list ends at the first bad entry. */
+/** Physical indices in the order CUDA_VISIBLE_DEVICES gives; like the real driver, the list ends at the first
+ * bad entry. */
 std::vector<int> visible_devices() {
-  const int installed =
-      static_cast<int>(std::min<long long>(environment_number("WEIGHTCAST_EMULATOR_DEVICES", 8), kMaxDevices));
+  const int installed = static_cast<int>(
+      std::min<long long>(environment_number("WEIGHTCAST_EMULATOR_DEVICES", 8), kMaxDevices));
   std::vector<int> indices;
   const char* list = std::getenv("CUDA_VISIBLE_DEVICES");
   if (list == nullptr) {
@@ -70,17 +71,28 @@ CUuuid uuid_of(int physical) {
 
 int attribute(int which, int physical) {
   switch (which) {
-    case 1: return 1024;             // MAX_THREADS_PER_BLOCK
-    case 10: return 32;              // WARP_SIZE
-    case 16: return 1;               // MULTIPROCESSOR_COUNT
-    case 19: return 1;               // CAN_MAP_HOST_MEMORY
-    case 31: return 1;               // CONCURRENT_KERNELS
-    case 33: return physical + 1;    // PCI_BUS_ID
-    case 40: return 1;               // ASYNC_ENGINE_COUNT
-    case 41: return 1;               // UNIFIED_ADDRESSING
-    case 75: return 9;               // COMPUTE_CAPABILITY_MAJOR
-    case 76: return 0;               // COMPUTE_CAPABILITY_MINOR
-    default: return 0;               // every other feature: absent
+    case 1:
+      return 1024;  // MAX_THREADS_PER_BLOCK
+    case 10:
+      return 32;  // WARP_SIZE
+    case 16:
+      return 1;  // MULTIPROCESSOR_COUNT
+    case 19:
+      return 1;  // CAN_MAP_HOST_MEMORY
+    case 31:
+      return 1;  // CONCURRENT_KERNELS
+    case 33:
+      return physical + 1;  // PCI_BUS_ID
+    case 40:
+      return 1;  // ASYNC_ENGINE_COUNT
+    case 41:
+      return 1;  // UNIFIED_ADDRESSING
+    case 75:
+      return 9;  // COMPUTE_CAPABILITY_MAJOR
+    case 76:
+      return 0;  // COMPUTE_CAPABILITY_MINOR
+    default:
+      return 0;  // every other feature: absent
   }
 }
 

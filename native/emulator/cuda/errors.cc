@@ -44,5 +44,9 @@ CUresult look_up(CUresult code, const char** out, const char* Text::* column) {
 
 using namespace emulator::cuda;
 
-EMULATED CUresult cuGetErrorName(CUresult code, const char** text) { return look_up(code, text, &Text::name); }
-EMULATED CUresult cuGetErrorString(CUresult code, const char** text) { return look_up(code, text, &Text::sentence); }
+EMULATED CUresult cuGetErrorName(CUresult code, const char** text) {
+  return look_up(code, text, &Text::name);
+}
+EMULATED CUresult cuGetErrorString(CUresult code, const char** text) {
+  return look_up(code, text, &Text::sentence);
+}

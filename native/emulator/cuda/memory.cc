@@ -35,7 +35,8 @@ CUresult allocate(Kind kind, std::size_t bytes, CUdevice device, void** pointer)
   if (pointer == nullptr || bytes == 0) return kInvalidValue;
   std::lock_guard lock(mutex);
   if (exceeds_limit(bytes)) return kOutOfMemory;
-  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* memory =
+      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) return kOutOfMemory;
   if (bytes >= kHugePage) madvise(memory, bytes, MADV_HUGEPAGE);
   auto* base = static_cast<std::byte*>(memory);
@@ -121,7 +122,8 @@ EMULATED CUresult cuMemAllocAsync(CUdeviceptr* address, std::size_t bytes, CUstr
 
 EMULATED CUresult cuMemFreeAsync(CUdeviceptr address, CUstream stream) {
   if (const auto error = check_context()) return error;
-  if (const auto error = emulator::is_default_stream(stream) || find_stream(stream) ? kSuccess : kInvalidHandle) {
+  if (const auto error =
+          emulator::is_default_stream(stream) || find_stream(stream) ? kSuccess : kInvalidHandle) {
     return error;
   }
   if (find_allocation(Kind::device, to_pointer(address), 1).base != to_pointer(address)) return kInvalidValue;
@@ -153,7 +155,9 @@ EMULATED CUresult cuMemHostAlloc(void** pointer, std::size_t bytes, unsigned fla
   return allocate(Kind::host, bytes, current_context()->device, pointer);
 }
 
-EMULATED CUresult cuMemAllocHost_v2(void** pointer, std::size_t bytes) { return cuMemHostAlloc(pointer, bytes, 0); }
+EMULATED CUresult cuMemAllocHost_v2(void** pointer, std::size_t bytes) {
+  return cuMemHostAlloc(pointer, bytes, 0);
+}
 
 EMULATED CUresult cuMemFreeHost(void* pointer) {
   if (const auto error = check_context()) return error;

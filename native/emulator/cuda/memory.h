@@ -14,11 +14,14 @@ struct Allocation {
 
 enum class Kind { device, host, registered };
 
-/** Maps zeroed, lazily committed memory; kOutOfMemory beyond the machine's memory or the out-of-memory fault. */
+/** Maps zeroed, lazily committed memory; kOutOfMemory beyond the machine's memory or the out-of-memory fault.
+ */
 CUresult allocate(Kind kind, std::size_t bytes, CUdevice device, void** pointer);
-/** kInvalidValue when `pointer` is not the start of an allocation of that kind. Waits for the device's streams first. */
+/** kInvalidValue when `pointer` is not the start of an allocation of that kind. Waits for the device's
+ * streams first. */
 CUresult release(Kind kind, void* pointer);
-/** The allocation of that kind which holds all of [pointer, pointer + bytes); base is nullptr when there is none. */
+/** The allocation of that kind which holds all of [pointer, pointer + bytes); base is nullptr when there is
+ * none. */
 Allocation find_allocation(Kind kind, const void* pointer, std::size_t bytes);
 /** Host memory to which the copies are asynchronous: allocated or registered here. */
 bool is_pinned(const void* pointer, std::size_t bytes);

@@ -1,7 +1,7 @@
 #include "cuda/abi.h"
 
-// Present, so that programs which bind them at load start; each answers "operation not supported". A C function may be
-// called with more arguments than it declares.
+// Present, so that programs which bind them at load start; each answers "operation not supported". A C
+// function may be called with more arguments than it declares.
 #define NOT_EMULATED(name) \
   EMULATED CUresult name() { return emulator::cuda::kNotSupported; }
 

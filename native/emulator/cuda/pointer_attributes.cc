@@ -28,17 +28,30 @@ CUresult attribute(void* out, int which, CUdeviceptr address) {
   const auto found = find_any(to_pointer(address), on_device);
   if (found.base == nullptr) return kInvalidValue;
   switch (which) {
-    case kMemoryType: *static_cast<unsigned*>(out) = on_device ? 2 : 1; return kSuccess;
-    case kDevicePointer: *static_cast<CUdeviceptr*>(out) = address; return kSuccess;
+    case kMemoryType:
+      *static_cast<unsigned*>(out) = on_device ? 2 : 1;
+      return kSuccess;
+    case kDevicePointer:
+      *static_cast<CUdeviceptr*>(out) = address;
+      return kSuccess;
     case kHostPointer:
       if (on_device) return kInvalidValue;
       *static_cast<void**>(out) = to_pointer(address);
       return kSuccess;
-    case kIsManaged: *static_cast<unsigned*>(out) = 0; return kSuccess;
-    case kDeviceOrdinal: *static_cast<int*>(out) = found.device; return kSuccess;
-    case kRangeStart: *static_cast<CUdeviceptr*>(out) = reinterpret_cast<CUdeviceptr>(found.base); return kSuccess;
-    case kRangeSize: *static_cast<std::size_t*>(out) = found.bytes; return kSuccess;
-    default: return kNotSupported;
+    case kIsManaged:
+      *static_cast<unsigned*>(out) = 0;
+      return kSuccess;
+    case kDeviceOrdinal:
+      *static_cast<int*>(out) = found.device;
+      return kSuccess;
+    case kRangeStart:
+      *static_cast<CUdeviceptr*>(out) = reinterpret_cast<CUdeviceptr>(found.base);
+      return kSuccess;
+    case kRangeSize:
+      *static_cast<std::size_t*>(out) = found.bytes;
+      return kSuccess;
+    default:
+      return kNotSupported;
   }
 }
 

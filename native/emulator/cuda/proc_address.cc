@@ -26,8 +26,8 @@ void* own_symbol(const std::string& name) {
 
 using namespace emulator::cuda;
 
-EMULATED CUresult cuGetProcAddress_v2(const char* name, void** function, int /*cuda_version*/, std::uint64_t /*flags*/,
-                                      int* status) {
+EMULATED CUresult cuGetProcAddress_v2(const char* name, void** function, int /*cuda_version*/,
+                                      std::uint64_t /*flags*/, int* status) {
   if (name == nullptr || function == nullptr) return kInvalidValue;
   *function = own_symbol(std::string(name) + "_v2");
   if (*function == nullptr) *function = own_symbol(name);

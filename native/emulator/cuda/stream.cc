@@ -23,7 +23,10 @@ bool enqueue_host_function(CUstream handle, void (*run)(void*), void* argument) 
 }  // namespace
 
 Stream::Stream(CUdevice device_, unsigned flags_, int priority_)
-    : StreamHandle{kStreamMagic, &enqueue_host_function}, device(device_), flags(flags_), priority(priority_) {}
+    : StreamHandle{kStreamMagic, &enqueue_host_function},
+      device(device_),
+      flags(flags_),
+      priority(priority_) {}
 
 std::shared_ptr<Stream> find_stream(CUstream handle) {
   std::lock_guard lock(mutex);

@@ -19,7 +19,8 @@ struct Stream : StreamHandle {
 /** The stream behind a handle, or nullptr. Keeps it alive while it is used. */
 std::shared_ptr<Stream> find_stream(CUstream handle);
 
-/** Runs `job` on the stream; at once, in the caller, on a default stream. kInvalidHandle for a stream that is no more. */
+/** Runs `job` on the stream; at once, in the caller, on a default stream. kInvalidHandle for a stream that is
+ * no more. */
 CUresult submit(CUstream handle, std::function<void()> job);
 
 /** Waits for everything that was submitted to the device's streams. */

@@ -16,15 +16,18 @@ namespace {
 /** What the real library's first CUDA call would say (section 4 of the sheet). */
 ncclResult_t check_cuda() {
   if (faults().no_driver) {
-    return fail(kUnhandledCudaError, "Cuda failure 'CUDA driver version is insufficient for CUDA runtime version'");
+    return fail(kUnhandledCudaError,
+                "Cuda failure 'CUDA driver version is insufficient for CUDA runtime version'");
   }
-  return faults().no_device ? fail(kUnhandledCudaError, "Cuda failure 'no CUDA-capable device is detected'") : kSuccess;
+  return faults().no_device ? fail(kUnhandledCudaError, "Cuda failure 'no CUDA-capable device is detected'")
+                            : kSuccess;
 }
 
 ncclResult_t check_shape(const char* caller, const void* comm, int ranks, int rank) {
   if (comm == nullptr) return fail(kInvalidArgument, "%s : comm argument is NULL", caller);
   if (ranks < 1) return fail(kInvalidArgument, "improper usage of %s: nId = 1, nranks=%d", caller, ranks);
-  if (ranks > kMaxRanks) return fail(kInvalidArgument, "the emulator joins at most %d ranks, not %d", kMaxRanks, ranks);
+  if (ranks > kMaxRanks)
+    return fail(kInvalidArgument, "the emulator joins at most %d ranks, not %d", kMaxRanks, ranks);
   if (rank < 0 || rank >= ranks) return fail(kInvalidArgument, "Invalid rank requested : %d/%d", rank, ranks);
   return kSuccess;
 }
@@ -35,7 +38,8 @@ ncclResult_t read_config(const ncclConfig_t* given, bool& blocking) {
   if (given != nullptr) {
     constexpr std::size_t kShortest = 24;  // 2.14
     constexpr std::size_t kLongest = 4096;
-    if (given->size < kShortest || given->size > kLongest) return fail(kInvalidArgument, "ncclConfig_t of a wrong size");
+    if (given->size < kShortest || given->size > kLongest)
+      return fail(kInvalidArgument, "ncclConfig_t of a wrong size");
     ncclConfig_t config = {};
     std::memcpy(&config, given, std::min(given->size, sizeof config));
     if (config.magic != kConfigMagic) {
@@ -49,7 +53,8 @@ ncclResult_t read_config(const ncclConfig_t* given, bool& blocking) {
       return fail(kInvalidArgument, "Invalid config min/max channels attribute value %d/%d", config.min_ctas,
                   config.max_ctas);
     }
-    // A config of a version newer than this one that left the fields between at 0 is refused by the real library.
+    // A config of a version newer than this one that left the fields between at 0 is refused by the real
+    // library.
     if (given->size >= 72 && config.version >= 22700) {
       int nvls_ctas = 0;
       std::memcpy(&nvls_ctas, reinterpret_cast<const char*>(given) + 68, sizeof nvls_ctas);
@@ -116,10 +121,11 @@ EMULATED ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUn
   return init_rank(comm, ranks, id, rank, blocking);
 }
 
-EMULATED ncclResult_t ncclCommInitRankScalable(ncclComm_t* comm, int ranks, int rank, int ids, ncclUniqueId* id,
-                                               ncclConfig_t* config) {
+EMULATED ncclResult_t ncclCommInitRankScalable(ncclComm_t* comm, int ranks, int rank, int ids,
+                                               ncclUniqueId* id, ncclConfig_t* config) {
   if (ids < 1 || id == nullptr) {
-    return fail(kInvalidArgument, "improper usage of ncclCommInitRankScalable: nId = %d, nranks=%d", ids, ranks);
+    return fail(kInvalidArgument, "improper usage of ncclCommInitRankScalable: nId = %d, nranks=%d", ids,
+                ranks);
   }
   if (ids != 1) return fail(kInvalidUsage, "more than one unique id is not emulated");
   return ncclCommInitRankConfig(comm, ranks, *id, rank, config);
@@ -158,7 +164,8 @@ ncclResult_t gather_from_all(Communicator& parent, const void* mine, void* all, 
 }  // namespace emulator::nccl
 
 /** The members of a color meet at an id that the first of them makes. */
-EMULATED ncclResult_t ncclCommSplit(ncclComm_t comm, int color, int key, ncclComm_t* split, ncclConfig_t* config) {
+EMULATED ncclResult_t ncclCommSplit(ncclComm_t comm, int color, int key, ncclComm_t* split,
+                                    ncclConfig_t* config) {
   constexpr int kNoColor = -1;
   std::shared_ptr<Communicator> parent;
   if (const auto error = need_communicator("CommSplit", comm, parent)) return error;
@@ -174,7 +181,8 @@ EMULATED ncclResult_t ncclCommSplit(ncclComm_t comm, int color, int key, ncclCom
   std::vector<Member> members(ranks);
   if (const auto error = gather_from_all(*parent, &mine, members.data(), sizeof mine)) return error;
   std::erase_if(members, [&](const Member& member) { return member.color != color; });
-  std::stable_sort(members.begin(), members.end(), [](const Member& a, const Member& b) { return a.key < b.key; });
+  std::stable_sort(members.begin(), members.end(),
+                   [](const Member& a, const Member& b) { return a.key < b.key; });
 
   ncclUniqueId id = {};
   const bool leads = color != kNoColor && members.front().rank == mine.rank;
@@ -184,7 +192,9 @@ EMULATED ncclResult_t ncclCommSplit(ncclComm_t comm, int color, int key, ncclCom
   std::vector<ncclUniqueId> ids(ranks);
   if (const auto error = gather_from_all(*parent, &id, ids.data(), sizeof id)) return error;
   if (color == kNoColor) return kSuccess;
-  const auto me = std::find_if(members.begin(), members.end(), [&](const Member& m) { return m.rank == mine.rank; });
-  return init_rank(split, static_cast<int>(members.size()), ids[static_cast<std::size_t>(members.front().rank)],
+  const auto me =
+      std::find_if(members.begin(), members.end(), [&](const Member& m) { return m.rank == mine.rank; });
+  return init_rank(split, static_cast<int>(members.size()),
+                   ids[static_cast<std::size_t>(members.front().rank)],
                    static_cast<int>(me - members.begin()), blocking);
 }

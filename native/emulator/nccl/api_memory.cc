@@ -10,7 +10,8 @@ namespace {
 ncclResult_t register_buffer(const char* caller, ncclComm_t comm, void* buffer, void** handle) {
   std::shared_ptr<Communicator> communicator;
   if (const auto error = need_communicator(caller, comm, communicator)) return error;
-  if (handle == nullptr || buffer == nullptr) return fail(kInvalidArgument, "%s : a pointer argument is NULL", caller);
+  if (handle == nullptr || buffer == nullptr)
+    return fail(kInvalidArgument, "%s : a pointer argument is NULL", caller);
   *handle = buffer;
   return kSuccess;
 }
@@ -39,8 +40,11 @@ EMULATED ncclResult_t ncclMemFree(void* pointer) {
 EMULATED ncclResult_t ncclCommRegister(ncclComm_t comm, void* buffer, std::size_t, void** handle) {
   return register_buffer("CommRegister", comm, buffer, handle);
 }
-EMULATED ncclResult_t ncclCommDeregister(ncclComm_t comm, void*) { return deregister_buffer("CommDeregister", comm); }
-EMULATED ncclResult_t ncclCommWindowRegister(ncclComm_t comm, void* buffer, std::size_t, ncclWindow_t* window, int) {
+EMULATED ncclResult_t ncclCommDeregister(ncclComm_t comm, void*) {
+  return deregister_buffer("CommDeregister", comm);
+}
+EMULATED ncclResult_t ncclCommWindowRegister(ncclComm_t comm, void* buffer, std::size_t, ncclWindow_t* window,
+                                             int) {
   return register_buffer("CommWindowRegister", comm, buffer, window);
 }
 EMULATED ncclResult_t ncclCommWindowDeregister(ncclComm_t comm, ncclWindow_t) {

@@ -47,7 +47,8 @@ ncclResult_t Communicator::ready(const char* caller) {
   std::lock_guard lock(mutex_);
   // A blocking communicator reports nothing while its init blocks, but can't be used either.
   if (state_ == kInProgress || joining_) {
-    return fail(kInvalidArgument, "%s : Attempt to use communicator before the previous operation returned ncclSuccess",
+    return fail(kInvalidArgument,
+                "%s : Attempt to use communicator before the previous operation returned ncclSuccess",
                 caller);
   }
   return state_;
@@ -91,7 +92,8 @@ ncclResult_t Communicator::launch_now(std::vector<Launch> launches) {
     if (handle->magic != kStreamMagic || !handle->enqueue(handle, &run_ticket, ticket.get())) {
       std::lock_guard lock(mutex_);
       state_ = kUnhandledCudaError;
-      return fail(kUnhandledCudaError, "Cuda failure 'invalid resource handle': not a stream of the emulated libcuda");
+      return fail(kUnhandledCudaError,
+                  "Cuda failure 'invalid resource handle': not a stream of the emulated libcuda");
     }
     // From here the stream owns it.
     static_cast<void>(ticket.release());

@@ -22,15 +22,17 @@ class Communicator : public std::enable_shared_from_this<Communicator> {
 
   /** Joins the group in the caller, or (non-blocking) in the background: returns kInProgress then. */
   ncclResult_t start();
-  /** kSuccess when the next call is allowed: kInvalidArgument while one is in progress, else the sticky error. */
+  /** kSuccess when the next call is allowed: kInvalidArgument while one is in progress, else the sticky
+   * error. */
   ncclResult_t ready(const char* caller);
   /** Overwrites what GetAsyncError reports, as a refused Finalize does. */
   void set_state(ncclResult_t state);
   ncclResult_t state();
 
   /**
-   * Puts operations on their streams, in order. On a default stream they run in the caller (blocking), so that the
-   * data is in place on return. Non-blocking: returns kInProgress, and nothing is on a stream before the state is 0.
+   * Puts operations on their streams, in order. On a default stream they run in the caller (blocking), so
+   * that the data is in place on return. Non-blocking: returns kInProgress, and nothing is on a stream before
+   * the state is 0.
    */
   struct Launch {
     Operation operation;
@@ -39,7 +41,8 @@ class Communicator : public std::enable_shared_from_this<Communicator> {
   ncclResult_t launch(std::vector<Launch> launches);
 
   ncclResult_t finalize();
-  /** Waits for every operation, then leaves the group. The sticky error, and nothing happens, when there is one. */
+  /** Waits for every operation, then leaves the group. The sticky error, and nothing happens, when there is
+   * one. */
   ncclResult_t destroy();
   /** Stops whatever runs; returns when no operation of this communicator touches memory any more. */
   void abort();

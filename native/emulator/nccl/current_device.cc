@@ -22,7 +22,8 @@ DeviceIdentity current_device() {
     int device = 0;
     if (symbol<int(int*)>(library, "cuCtxGetDevice")(&device) != 0) device = 0;
     identity.ordinal = device;
-    identity.known = symbol<int(unsigned char*, int)>(library, "cuDeviceGetUuid_v2")(identity.uuid, device) == 0;
+    identity.known =
+        symbol<int(unsigned char*, int)>(library, "cuDeviceGetUuid_v2")(identity.uuid, device) == 0;
   }
   dlclose(library);
   return identity;

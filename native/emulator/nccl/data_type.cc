@@ -27,14 +27,17 @@ struct SmallFloat {
       if (kHasInfinity || mantissa == kMantissaMask) return NAN;
     }
     if (exponent == 0) return sign * std::ldexp(static_cast<float>(mantissa), 1 - kBias - kMantissaBits);
-    return sign * std::ldexp(static_cast<float>(mantissa | (1 << kMantissaBits)), exponent - kBias - kMantissaBits);
+    return sign *
+           std::ldexp(static_cast<float>(mantissa | (1 << kMantissaBits)), exponent - kBias - kMantissaBits);
   }
 
   SmallFloat() = default;
   SmallFloat(float value) {
     const int sign = std::signbit(value) ? 1 << kSignShift : 0;
-    const int infinity = kHasInfinity ? kTopExponent << kMantissaBits : (kTopExponent << kMantissaBits) | kMantissaMask;
-    const int nan = (kTopExponent << kMantissaBits) | (kHasInfinity ? 1 << (kMantissaBits - 1) : kMantissaMask);
+    const int infinity =
+        kHasInfinity ? kTopExponent << kMantissaBits : (kTopExponent << kMantissaBits) | kMantissaMask;
+    const int nan =
+        (kTopExponent << kMantissaBits) | (kHasInfinity ? 1 << (kMantissaBits - 1) : kMantissaMask);
     const float magnitude = std::fabs(value);
     int encoded = 0;
     if (std::isnan(value)) {
@@ -106,19 +109,32 @@ T divide(T value, int by) {
 template <typename Use>
 void with_type(ncclDataType_t type, Use use) {
   switch (type) {
-    case kInt8: return use(std::int8_t{});
-    case kUint8: return use(std::uint8_t{});
-    case kInt32: return use(std::int32_t{});
-    case kUint32: return use(std::uint32_t{});
-    case kInt64: return use(std::int64_t{});
-    case kUint64: return use(std::uint64_t{});
-    case kFloat16: return use(Float16{});
-    case kFloat32: return use(float{});
-    case kFloat64: return use(double{});
-    case kBfloat16: return use(Bfloat16{});
-    case kFloat8e4m3: return use(Float8e4m3{});
-    case kFloat8e5m2: return use(Float8e5m2{});
-    default: return;
+    case kInt8:
+      return use(std::int8_t{});
+    case kUint8:
+      return use(std::uint8_t{});
+    case kInt32:
+      return use(std::int32_t{});
+    case kUint32:
+      return use(std::uint32_t{});
+    case kInt64:
+      return use(std::int64_t{});
+    case kUint64:
+      return use(std::uint64_t{});
+    case kFloat16:
+      return use(Float16{});
+    case kFloat32:
+      return use(float{});
+    case kFloat64:
+      return use(double{});
+    case kBfloat16:
+      return use(Bfloat16{});
+    case kFloat8e4m3:
+      return use(Float8e4m3{});
+    case kFloat8e5m2:
+      return use(Float8e5m2{});
+    default:
+      return;
   }
 }
 
@@ -143,7 +159,8 @@ std::size_t element_bytes(ncclDataType_t type) {
   return bytes;
 }
 
-void reduce(ncclDataType_t type, ncclRedOp_t op, std::byte* accumulator, const std::byte* values, std::size_t bytes) {
+void reduce(ncclDataType_t type, ncclRedOp_t op, std::byte* accumulator, const std::byte* values,
+            std::size_t bytes) {
   with_type(type, [&](auto element) {
     using T = decltype(element);
     for_each<T>(accumulator, bytes, [&](T left, std::size_t at) {

@@ -7,7 +7,8 @@ namespace emulator::nccl {
 std::size_t element_bytes(ncclDataType_t type);
 
 /** accumulator[i] = accumulator[i] op values[i]; kAvg adds (finish_average divides). */
-void reduce(ncclDataType_t type, ncclRedOp_t op, std::byte* accumulator, const std::byte* values, std::size_t bytes);
+void reduce(ncclDataType_t type, ncclRedOp_t op, std::byte* accumulator, const std::byte* values,
+            std::size_t bytes);
 void finish_average(ncclDataType_t type, std::byte* accumulator, std::size_t bytes, int ranks);
 
 }  // namespace emulator::nccl

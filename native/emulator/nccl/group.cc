@@ -34,7 +34,8 @@ Batch& batch_of(const std::shared_ptr<Communicator>& communicator) {
   return group.batches.emplace_back(Batch{communicator, {}});
 }
 
-/** All sends and receives of a batch on one stream become one operation, behind its collectives, on every rank. */
+/** All sends and receives of a batch on one stream become one operation, behind its collectives, on every
+ * rank. */
 std::vector<Communicator::Launch> merge_messages(std::vector<Communicator::Launch> launches) {
   std::vector<Communicator::Launch> merged, messages;
   for (auto& launch : launches) {
@@ -53,7 +54,8 @@ std::vector<Communicator::Launch> merge_messages(std::vector<Communicator::Launc
   return merged;
 }
 
-/** Runs the jobs at the same time, because each may wait for another: several ranks can share one thread's group. */
+/** Runs the jobs at the same time, because each may wait for another: several ranks can share one thread's
+ * group. */
 ncclResult_t run_together(std::vector<std::function<ncclResult_t()>> jobs) {
   std::vector<ncclResult_t> results(jobs.size(), kSuccess);
   std::vector<std::thread> threads;
@@ -98,7 +100,8 @@ ncclResult_t group_end() {
   }
   std::vector<std::function<ncclResult_t()>> jobs;
   for (const auto& init : ended.inits) jobs.push_back([&init] { return start(init); });
-  if (const auto result = run_together(std::move(jobs)); result != kSuccess && result != kInProgress) return result;
+  if (const auto result = run_together(std::move(jobs)); result != kSuccess && result != kInProgress)
+    return result;
   jobs = {};
   for (const auto& batch : ended.batches) {
     jobs.push_back([&batch] { return batch.communicator->launch(merge_messages(batch.launches)); });
@@ -115,7 +118,8 @@ ncclResult_t submit_init(std::shared_ptr<Communicator> communicator, std::functi
   return kSuccess;
 }
 
-ncclResult_t submit_operation(std::shared_ptr<Communicator> communicator, Operation operation, cudaStream_t stream) {
+ncclResult_t submit_operation(std::shared_ptr<Communicator> communicator, Operation operation,
+                              cudaStream_t stream) {
   if (group.depth == 0) {
     std::vector<Communicator::Launch> launches;
     launches.push_back({std::move(operation), stream});

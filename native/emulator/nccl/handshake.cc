@@ -69,7 +69,8 @@ std::optional<std::vector<Descriptor>> receive_packet(int socket, void* data, st
       descriptors.emplace_back(number);
     }
   }
-  const bool whole = static_cast<std::size_t>(got) == bytes && (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0;
+  const bool whole =
+      static_cast<std::size_t>(got) == bytes && (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0;
   return whole ? std::optional(std::move(descriptors)) : std::nullopt;
 }
 
@@ -77,8 +78,9 @@ Descriptor listen_at(const std::string& name) {
   const auto address = abstract_address(name);
   Descriptor listener = new_socket();
   if (!listener.valid()) return listener;
-  const bool ok = bind(listener.get(), reinterpret_cast<const sockaddr*>(&address.storage), address.bytes) == 0 &&
-                  listen(listener.get(), 256) == 0;
+  const bool ok =
+      bind(listener.get(), reinterpret_cast<const sockaddr*>(&address.storage), address.bytes) == 0 &&
+      listen(listener.get(), 256) == 0;
   return ok ? std::move(listener) : Descriptor();
 }
 

@@ -6,7 +6,8 @@
 
 #include "nccl/descriptor.h"
 
-// What a joining rank and the root say to each other: one Hello, one Verdict, on a SOCK_SEQPACKET Unix socket.
+// What a joining rank and the root say to each other: one Hello, one Verdict, on a SOCK_SEQPACKET Unix
+// socket.
 
 namespace emulator::nccl {
 
@@ -34,7 +35,8 @@ struct Verdict {
 /** Sends one packet with file descriptors attached. */
 bool send_packet(int socket, const void* data, std::size_t bytes, const std::vector<int>& descriptors);
 
-/** Receives one packet of exactly `bytes` bytes; nothing at end of file, on error, or when it has another size. */
+/** Receives one packet of exactly `bytes` bytes; nothing at end of file, on error, or when it has another
+ * size. */
 std::optional<std::vector<Descriptor>> receive_packet(int socket, void* data, std::size_t bytes,
                                                       std::size_t max_descriptors);
 

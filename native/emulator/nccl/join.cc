@@ -49,7 +49,8 @@ Hello hello_of(const Invitation& invitation) {
   return hello;
 }
 
-/** The real schedule, attempt times 100 ms, with 4 attempts (1 s) where the real library makes 34 (59.5 s). */
+/** The real schedule, attempt times 100 ms, with 4 attempts (1 s) where the real library makes 34 (59.5 s).
+ */
 Descriptor connect_with_retries(const std::string& name, StopFlag& stop) {
   const auto attempts = environment_number("NCCL_SOCKET_RETRY_CNT", 4);
   const auto pause = environment_number("NCCL_SOCKET_RETRY_SLEEP_MSEC", 100);
@@ -66,7 +67,9 @@ ncclResult_t aborted() { return fail(kInternalError, "communicator was aborted d
 
 ncclResult_t join(const Invitation& invitation, StopFlag& stop, std::unique_ptr<Transport>& transport) {
   const auto name = socket_name(invitation.id);
-  if (!name) return fail(kInvalidArgument, "the unique id was not made by the emulated libnccl: use one library for all ranks");
+  if (!name)
+    return fail(kInvalidArgument,
+                "the unique id was not made by the emulated libnccl: use one library for all ranks");
   if (faults().init_delay_ms != 0 && !stop.sleep(milliseconds(faults().init_delay_ms))) return aborted();
   if (faults().missing_peer) {
     stop.wait();
@@ -88,8 +91,8 @@ ncclResult_t join(const Invitation& invitation, StopFlag& stop, std::unique_ptr<
     return aborted();
   }
   Verdict verdict = {};
-  auto received =
-      receive_packet(connection.get(), &verdict, sizeof verdict, static_cast<std::size_t>(invitation.ranks) + 1);
+  auto received = receive_packet(connection.get(), &verdict, sizeof verdict,
+                                 static_cast<std::size_t>(invitation.ranks) + 1);
   if (!received) {
     // Nobody tells a real rank that its root died after it said hello: it waits for a call that never comes.
     warn("the bootstrap root is gone; waiting for an abort");
@@ -105,8 +108,10 @@ ncclResult_t join(const Invitation& invitation, StopFlag& stop, std::unique_ptr<
   received->erase(received->begin());
   transport = std::make_unique<Transport>(invitation.rank, invitation.ranks, memory, std::move(*received),
                                           std::move(connection), stop);
-  if (!transport->usable()) return fail(kSystemError, "can't map the group's memory: %s", std::strerror(errno));
-  inform("rank %d of %d joined (weightcast emulation, version %d)", invitation.rank, invitation.ranks, version());
+  if (!transport->usable())
+    return fail(kSystemError, "can't map the group's memory: %s", std::strerror(errno));
+  inform("rank %d of %d joined (weightcast emulation, version %d)", invitation.rank, invitation.ranks,
+         version());
   return kSuccess;
 }
 

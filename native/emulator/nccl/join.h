@@ -22,7 +22,8 @@ struct Invitation {
 
 /**
  * Meets the other ranks at the id's root. Waits for missing ranks for ever, until `stop` is set (then
- * kInternalError, as the real library answers a blocked init that was aborted). kRemoteError when no root answers.
+ * kInternalError, as the real library answers a blocked init that was aborted). kRemoteError when no root
+ * answers.
  */
 ncclResult_t join(const Invitation& invitation, StopFlag& stop, std::unique_ptr<Transport>& transport);
 

@@ -3,7 +3,8 @@
 
 namespace emulator::nccl {
 
-/** Keeps the text for ncclGetLastError, writes it to stderr when NCCL_DEBUG asks for warnings, and returns `code`. */
+/** Keeps the text for ncclGetLastError, writes it to stderr when NCCL_DEBUG asks for warnings, and returns
+ * `code`. */
 __attribute__((format(printf, 2, 3))) ncclResult_t fail(ncclResult_t code, const char* format, ...);
 /** A line on stderr when NCCL_DEBUG asks for warnings; no error. */
 __attribute__((format(printf, 1, 2))) void warn(const char* format, ...);

@@ -1,17 +1,17 @@
 #include "nccl/log.h"
 
-// Every other public name up to 2.32, so that programs which bind all of them at load start. A C function may be called
-// with more arguments than it declares.
-#define NOT_EMULATED(name)        \
-  EMULATED ncclResult_t name() {  \
+// Every other public name up to 2.32, so that programs which bind all of them at load start. A C function may
+// be called with more arguments than it declares.
+#define NOT_EMULATED(name)                                                                   \
+  EMULATED ncclResult_t name() {                                                             \
     return emulator::nccl::fail(emulator::nccl::kInvalidUsage, "%s is not emulated", #name); \
   }
 
 // Measured with a NULL communicator: Revoke answers 0, the others 4.
-#define NOT_EMULATED_ON_COMMUNICATOR(name, without)                                             \
-  EMULATED ncclResult_t name(ncclComm_t comm) {                                                 \
-    if (comm == nullptr) return emulator::nccl::without;                                        \
-    return emulator::nccl::fail(emulator::nccl::kInvalidUsage, "%s is not emulated", #name);    \
+#define NOT_EMULATED_ON_COMMUNICATOR(name, without)                                          \
+  EMULATED ncclResult_t name(ncclComm_t comm) {                                              \
+    if (comm == nullptr) return emulator::nccl::without;                                     \
+    return emulator::nccl::fail(emulator::nccl::kInvalidUsage, "%s is not emulated", #name); \
   }
 
 NOT_EMULATED_ON_COMMUNICATOR(ncclCommGetUniqueId, kInvalidArgument)

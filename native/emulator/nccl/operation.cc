@@ -36,14 +36,16 @@ Outcome broadcast(Operation& o, const Tag& tag, Transport& transport) {
     if (outcome == Outcome::done) copy(o.target, o.source, o.bytes);
     return outcome;
   }
-  return transport.collect(o.root, tag, o.bytes, [&](int, std::size_t offset, const std::byte* data, std::size_t n) {
-    check(offset);
-    std::memcpy(o.target + offset, data, n);
-  });
+  return transport.collect(o.root, tag, o.bytes,
+                           [&](int, std::size_t offset, const std::byte* data, std::size_t n) {
+                             check(offset);
+                             std::memcpy(o.target + offset, data, n);
+                           });
 }
 
 /** Reduction over the ranks in their order, so that every rank gets the same bits. */
-void fold(const Operation& o, int rank, int ranks, std::byte* target, const std::byte* data, std::size_t bytes) {
+void fold(const Operation& o, int rank, int ranks, std::byte* target, const std::byte* data,
+          std::size_t bytes) {
   if (rank == 0) {
     std::memcpy(target, data, bytes);
   } else {
@@ -73,33 +75,39 @@ Outcome execute(Operation& o, Transport& transport) {
     case Kind::broadcast:
       return broadcast(o, tag, transport);
     case Kind::all_reduce:
-      return transport.exchange(tag, o.source, o.bytes, [&](int r, std::size_t at, const std::byte* data, std::size_t n) {
-        fold(o, r, ranks, o.target + at, data, n);
-      });
+      return transport.exchange(tag, o.source, o.bytes,
+                                [&](int r, std::size_t at, const std::byte* data, std::size_t n) {
+                                  fold(o, r, ranks, o.target + at, data, n);
+                                });
     case Kind::reduce:
-      return transport.exchange(tag, o.source, o.bytes, [&](int r, std::size_t at, const std::byte* data, std::size_t n) {
-        if (is_root) fold(o, r, ranks, o.target + at, data, n);
-      });
+      return transport.exchange(tag, o.source, o.bytes,
+                                [&](int r, std::size_t at, const std::byte* data, std::size_t n) {
+                                  if (is_root) fold(o, r, ranks, o.target + at, data, n);
+                                });
     case Kind::all_gather:
-      return transport.exchange(tag, o.source, o.bytes, [&](int r, std::size_t at, const std::byte* data, std::size_t n) {
-        std::memcpy(o.target + static_cast<std::size_t>(r) * o.bytes + at, data, n);
-      });
+      return transport.exchange(tag, o.source, o.bytes,
+                                [&](int r, std::size_t at, const std::byte* data, std::size_t n) {
+                                  std::memcpy(o.target + static_cast<std::size_t>(r) * o.bytes + at, data, n);
+                                });
     case Kind::gather:
-      return transport.exchange(tag, o.source, o.bytes, [&](int r, std::size_t at, const std::byte* data, std::size_t n) {
-        if (is_root) std::memcpy(o.target + static_cast<std::size_t>(r) * o.bytes + at, data, n);
-      });
+      return transport.exchange(
+          tag, o.source, o.bytes, [&](int r, std::size_t at, const std::byte* data, std::size_t n) {
+            if (is_root) std::memcpy(o.target + static_cast<std::size_t>(r) * o.bytes + at, data, n);
+          });
     case Kind::reduce_scatter:
-      return transport.exchange(tag, o.source, all_blocks, [&](int r, std::size_t at, const std::byte* data, std::size_t n) {
-        in_block(me, o.bytes, at, n, [&](std::size_t to, std::size_t from, std::size_t length) {
-          fold(o, r, ranks, o.target + to, data + from, length);
-        });
-      });
+      return transport.exchange(
+          tag, o.source, all_blocks, [&](int r, std::size_t at, const std::byte* data, std::size_t n) {
+            in_block(me, o.bytes, at, n, [&](std::size_t to, std::size_t from, std::size_t length) {
+              fold(o, r, ranks, o.target + to, data + from, length);
+            });
+          });
     case Kind::all_to_all:
-      return transport.exchange(tag, o.source, all_blocks, [&](int r, std::size_t at, const std::byte* data, std::size_t n) {
-        in_block(me, o.bytes, at, n, [&](std::size_t to, std::size_t from, std::size_t length) {
-          std::memcpy(o.target + static_cast<std::size_t>(r) * o.bytes + to, data + from, length);
-        });
-      });
+      return transport.exchange(
+          tag, o.source, all_blocks, [&](int r, std::size_t at, const std::byte* data, std::size_t n) {
+            in_block(me, o.bytes, at, n, [&](std::size_t to, std::size_t from, std::size_t length) {
+              std::memcpy(o.target + static_cast<std::size_t>(r) * o.bytes + to, data + from, length);
+            });
+          });
     case Kind::scatter: {
       const auto place = [&](int, std::size_t at, const std::byte* data, std::size_t n) {
         in_block(me, o.bytes, at, n, [&](std::size_t to, std::size_t from, std::size_t length) {

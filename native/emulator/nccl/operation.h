@@ -28,7 +28,8 @@ struct Operation {
   ncclRedOp_t op = kSum;
   int root = 0;
   std::vector<Message> messages;
-  /** The communicator's count of operations, equal on all ranks. Messages don't count: not every rank takes part. */
+  /** The communicator's count of operations, equal on all ranks. Messages don't count: not every rank takes
+   * part. */
   std::uint64_t number = 0;
 };
 

@@ -35,10 +35,12 @@ void remove_communicator(ncclComm_t handle) {
   table.erase(handle);
 }
 
-ncclResult_t need_communicator(const char* caller, ncclComm_t handle, std::shared_ptr<Communicator>& communicator) {
+ncclResult_t need_communicator(const char* caller, ncclComm_t handle,
+                               std::shared_ptr<Communicator>& communicator) {
   if (handle == nullptr) return fail(kInvalidArgument, "%s : comm argument is NULL", caller);
   communicator = find_communicator(handle);
-  return communicator != nullptr ? kSuccess : fail(kInvalidArgument, "%s : comm argument is corrupted or freed", caller);
+  return communicator != nullptr ? kSuccess
+                                 : fail(kInvalidArgument, "%s : comm argument is corrupted or freed", caller);
 }
 
 }  // namespace emulator::nccl

@@ -14,6 +14,7 @@ std::shared_ptr<Communicator> find_communicator(ncclComm_t handle);
 void remove_communicator(ncclComm_t handle);
 
 /** find_communicator, or kInvalidArgument with the real library's text. */
-ncclResult_t need_communicator(const char* caller, ncclComm_t handle, std::shared_ptr<Communicator>& communicator);
+ncclResult_t need_communicator(const char* caller, ncclComm_t handle,
+                               std::shared_ptr<Communicator>& communicator);
 
 }  // namespace emulator::nccl

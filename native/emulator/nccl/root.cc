@@ -39,7 +39,8 @@ __attribute__((format(printf, 2, 3))) Verdict verdict(ncclResult_t result, const
 Verdict judge(const std::vector<Guest>& guests) {
   for (const auto& guest : guests) {
     if (guest.hello.version != guests[0].hello.version) {
-      return verdict(kInvalidUsage, "Mismatched NCCL version detected : rank %d version %d rank %d version %d",
+      return verdict(kInvalidUsage,
+                     "Mismatched NCCL version detected : rank %d version %d rank %d version %d",
                      guests[0].hello.rank, guests[0].hello.version, guest.hello.rank, guest.hello.version);
     }
   }
@@ -47,15 +48,17 @@ Verdict judge(const std::vector<Guest>& guests) {
     for (std::size_t j = i + 1; j < guests.size(); ++j) {
       const Hello& a = guests[i].hello;
       const Hello& b = guests[j].hello;
-      const bool same = a.has_device && b.has_device && a.host == b.host && std::memcmp(a.uuid, b.uuid, 16) == 0;
+      const bool same =
+          a.has_device && b.has_device && a.host == b.host && std::memcmp(a.uuid, b.uuid, 16) == 0;
       if (!same || !(a.refuses_duplicates || b.refuses_duplicates)) continue;
       if (a.version < 23003) {
-        return verdict(kInvalidUsage, "Duplicate GPU detected : rank %d and rank %d both on one CUDA device", a.rank,
-                       b.rank);
+        return verdict(kInvalidUsage, "Duplicate GPU detected : rank %d and rank %d both on one CUDA device",
+                       a.rank, b.rank);
       }
       if (!a.multi_rank_device || !b.multi_rank_device) {
-        return verdict(kInvalidUsage,
-                       "Multiple Ranks are using the same GPU/Partition. Set NCCL_MULTI_RANK_GPU_ENABLE=1 to enable.");
+        return verdict(
+            kInvalidUsage,
+            "Multiple Ranks are using the same GPU/Partition. Set NCCL_MULTI_RANK_GPU_ENABLE=1 to enable.");
       }
     }
   }
@@ -81,7 +84,9 @@ class Root {
   }
 
  private:
-  bool complete() const { return !guests_.empty() && static_cast<int>(guests_.size()) == guests_[0].hello.ranks; }
+  bool complete() const {
+    return !guests_.empty() && static_cast<int>(guests_.size()) == guests_[0].hello.ranks;
+  }
 
   bool drop_leavers() {
     if (left_.empty()) return false;
@@ -107,15 +112,18 @@ class Root {
     }
     for (const auto& guest : guests_) {
       if (guest.hello.ranks != hello.ranks) {
-        return refuse(connection, verdict(kInvalidUsage, "Bootstrap Root : mismatch in rank count from procs %d : %d",
-                                          guest.hello.ranks, hello.ranks));
+        return refuse(connection,
+                      verdict(kInvalidUsage, "Bootstrap Root : mismatch in rank count from procs %d : %d",
+                              guest.hello.ranks, hello.ranks));
       }
       if (guest.hello.rank == hello.rank) {
-        return refuse(connection, verdict(kInvalidUsage, "Bootstrap Root : rank %d of %d ranks has already checked in",
-                                          hello.rank, hello.ranks));
+        return refuse(connection,
+                      verdict(kInvalidUsage, "Bootstrap Root : rank %d of %d ranks has already checked in",
+                              hello.rank, hello.ranks));
       }
     }
-    if (broken_) return refuse(connection, verdict(kInvalidUsage, "Bootstrap Root : a rank left before all had joined"));
+    if (broken_)
+      return refuse(connection, verdict(kInvalidUsage, "Bootstrap Root : a rank left before all had joined"));
     guests_.push_back({std::move(connection), hello});
   }
 
@@ -127,8 +135,10 @@ class Root {
     std::sort(guests_.begin(), guests_.end(),
               [](const Guest& a, const Guest& b) { return a.hello.rank < b.hello.rank; });
     Verdict said = judge(guests_);
-    Descriptor memory = said.result == kSuccess ? create_shared_group(static_cast<int>(guests_.size())) : Descriptor();
-    if (said.result == kSuccess && !memory.valid()) said = verdict(kSystemError, "no shared memory for the group");
+    Descriptor memory =
+        said.result == kSuccess ? create_shared_group(static_cast<int>(guests_.size())) : Descriptor();
+    if (said.result == kSuccess && !memory.valid())
+      said = verdict(kSystemError, "no shared memory for the group");
     std::vector<int> descriptors;
     if (said.result == kSuccess) {
       descriptors.push_back(memory.get());

@@ -21,8 +21,9 @@ struct RingShape {
 
   Ring at(std::byte* base) const {
     auto* cursors = reinterpret_cast<Cursor*>(base);
-    return {cursors,   cursors + 1, reinterpret_cast<ChunkHeader*>(cursors + 1 + consumers), base + head_bytes(), slots,
-            slot_bytes};
+    return {
+        cursors, cursors + 1, reinterpret_cast<ChunkHeader*>(cursors + 1 + consumers), base + head_bytes(),
+        slots,   slot_bytes};
   }
 };
 
@@ -46,12 +47,14 @@ struct Layout {
 
 Descriptor create_shared_group(int ranks) {
   Descriptor memory(memfd_create("weightcast-emulated-nccl", MFD_CLOEXEC));
-  if (!memory.valid() || ftruncate(memory.get(), static_cast<off_t>(Layout(ranks).bytes)) != 0) return Descriptor();
+  if (!memory.valid() || ftruncate(memory.get(), static_cast<off_t>(Layout(ranks).bytes)) != 0)
+    return Descriptor();
   return memory;
 }
 
 SharedGroup::SharedGroup(const Descriptor& memory, int ranks) : ranks_(ranks) {
-  void* base = mmap(nullptr, Layout(ranks).bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, memory.get(), 0);
+  void* base =
+      mmap(nullptr, Layout(ranks).bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, memory.get(), 0);
   if (base != MAP_FAILED) base_ = static_cast<std::byte*>(base);
 }
 
@@ -67,7 +70,8 @@ Ring SharedGroup::ring_of(int rank) const {
 }
 
 Ring SharedGroup::ring_between(int from, int to) const {
-  const auto index = static_cast<std::size_t>(from) * static_cast<std::size_t>(ranks_) + static_cast<std::size_t>(to);
+  const auto index =
+      static_cast<std::size_t>(from) * static_cast<std::size_t>(ranks_) + static_cast<std::size_t>(to);
   return pair_ring().at(base_ + Layout(ranks_).pairs_at + index * pair_ring().bytes());
 }
 

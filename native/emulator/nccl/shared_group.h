@@ -6,7 +6,8 @@
 #include "nccl/descriptor.h"
 
 // The memory that the ranks of one communicator share, in an anonymous memfd:
-//   doorbell of every rank | ring of every rank (one producer, all others consume) | ring of every pair of ranks.
+//   doorbell of every rank | ring of every rank (one producer, all others consume) | ring of every pair of
+//   ranks.
 // Pages are committed when they are first written, so rings that are never used cost nothing.
 
 namespace emulator::nccl {
@@ -22,7 +23,8 @@ struct alignas(64) Cursor {
   std::atomic<std::uint64_t> chunks;
 };
 
-/** Says to which operation a chunk belongs, so that ranks which disagree notice it and stop, as real ones hang. */
+/** Says to which operation a chunk belongs, so that ranks which disagree notice it and stop, as real ones
+ * hang. */
 struct alignas(64) ChunkHeader {
   std::uint64_t operation;
   std::uint64_t kind;

@@ -24,7 +24,9 @@ bool futex_sleep(std::atomic<std::uint32_t>& word, std::uint32_t expected) {
   return syscall(SYS_futex, &word, FUTEX_WAIT, expected, &kSlice, nullptr, 0) == 0;
 }
 
-void futex_wake(std::atomic<std::uint32_t>& word) { syscall(SYS_futex, &word, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0); }
+void futex_wake(std::atomic<std::uint32_t>& word) {
+  syscall(SYS_futex, &word, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+}
 
 void relax() {
 #if defined(__x86_64__)
@@ -43,8 +45,8 @@ Outcome throttle(StopFlag& stop, std::size_t bytes) {
 
 }  // namespace
 
-Transport::Transport(int rank, int ranks, const Descriptor& memory, std::vector<Descriptor> lifelines, Descriptor own,
-                     StopFlag& stop)
+Transport::Transport(int rank, int ranks, const Descriptor& memory, std::vector<Descriptor> lifelines,
+                     Descriptor own, StopFlag& stop)
     : rank_(rank),
       ranks_(ranks),
       memory_(memory, ranks),
@@ -68,8 +70,9 @@ void Transport::wake() { ring(rank_); }
 void Transport::leave() { shutdown(own_.get(), SHUT_RDWR); }
 
 /**
- * Sleeps until `ready`. `needed` are the ranks without which it can't become so: when one of them has gone the wait
- * fails. A producer that waits for room names none, because a real root does not notice a dead receiver.
+ * Sleeps until `ready`. `needed` are the ranks without which it can't become so: when one of them has gone
+ * the wait fails. A producer that waits for room names none, because a real root does not notice a dead
+ * receiver.
  */
 template <typename Ready>
 Outcome Transport::wait(Ready ready, std::span<const int> needed) {
@@ -99,11 +102,13 @@ Outcome Transport::mismatch(const ChunkHeader& header, const Tag& tag, std::size
       header.chunk_bytes == chunk_bytes) {
     return Outcome::done;
   }
-  warn("operation %llu does not match between ranks: rank %d sends %llu bytes (kind %llu), rank %d expects %llu bytes "
-       "(kind %llu). Real NCCL hangs or corrupts memory here; waiting for an abort.",
-       static_cast<unsigned long long>(tag.operation), source, static_cast<unsigned long long>(header.total_bytes),
-       static_cast<unsigned long long>(header.kind), rank_, static_cast<unsigned long long>(tag.total_bytes),
-       static_cast<unsigned long long>(tag.kind));
+  warn(
+      "operation %llu does not match between ranks: rank %d sends %llu bytes (kind %llu), rank %d expects "
+      "%llu bytes "
+      "(kind %llu). Real NCCL hangs or corrupts memory here; waiting for an abort.",
+      static_cast<unsigned long long>(tag.operation), source,
+      static_cast<unsigned long long>(header.total_bytes), static_cast<unsigned long long>(header.kind),
+      rank_, static_cast<unsigned long long>(tag.total_bytes), static_cast<unsigned long long>(tag.kind));
   return wait([] { return false; }, std::span(&source, 1));
 }
 
@@ -126,20 +131,23 @@ Outcome Transport::put(const Tag& tag, const std::byte* source, std::size_t byte
   return throttle(stop_, bytes);
 }
 
-Outcome Transport::take(int from, const Tag& tag, std::size_t bytes, const std::function<void(const std::byte*)>& use) {
+Outcome Transport::take(int from, const Tag& tag, std::size_t bytes,
+                        const std::function<void(const std::byte*)>& use) {
   const Ring ring_in = memory_.ring_of(from);
   auto& consumed = ring_in.consumed[rank_].chunks;
   const auto chunk = consumed.load();
   const auto arrived = [&] { return ring_in.published->chunks.load() > chunk; };
   if (const auto outcome = wait(arrived, std::span(&from, 1)); outcome != Outcome::done) return outcome;
-  if (const auto outcome = mismatch(ring_in.header(chunk), tag, bytes, from); outcome != Outcome::done) return outcome;
+  if (const auto outcome = mismatch(ring_in.header(chunk), tag, bytes, from); outcome != Outcome::done)
+    return outcome;
   use(ring_in.slot(chunk));
   consumed.store(chunk + 1);
   ring(from);
   return throttle(stop_, bytes);
 }
 
-Outcome Transport::publish(const Tag& tag, const std::byte* source, std::size_t bytes, const Progress& progress) {
+Outcome Transport::publish(const Tag& tag, const std::byte* source, std::size_t bytes,
+                           const Progress& progress) {
   const auto chunk_bytes = memory_.ring_of(rank_).slot_bytes;
   for (std::size_t offset = 0; offset < bytes; offset += chunk_bytes) {
     progress(offset);
@@ -153,7 +161,8 @@ Outcome Transport::collect(int root, const Tag& tag, std::size_t bytes, const Vi
   const auto chunk_bytes = memory_.ring_of(root).slot_bytes;
   for (std::size_t offset = 0; offset < bytes; offset += chunk_bytes) {
     const auto part = std::min(chunk_bytes, bytes - offset);
-    const auto outcome = take(root, tag, part, [&](const std::byte* data) { visit(root, offset, data, part); });
+    const auto outcome =
+        take(root, tag, part, [&](const std::byte* data) { visit(root, offset, data, part); });
     if (outcome != Outcome::done) return outcome;
   }
   return Outcome::done;
@@ -180,7 +189,8 @@ Outcome Transport::exchange(const Tag& tag, const std::byte* source, std::size_t
 
 /** Moves at most one chunk of the message; false when it has to wait. */
 bool Transport::step(Message& message, Outcome& outcome) {
-  const Ring pair = message.sends ? memory_.ring_between(rank_, message.peer) : memory_.ring_between(message.peer, rank_);
+  const Ring pair =
+      message.sends ? memory_.ring_between(rank_, message.peer) : memory_.ring_between(message.peer, rank_);
   const auto part = std::min(pair.slot_bytes, message.bytes - message.moved);
   auto& published = pair.published->chunks;
   auto& consumed = pair.consumed[0].chunks;
@@ -227,8 +237,8 @@ Outcome Transport::move(std::span<Message> messages) {
     const auto can_move = [&] {
       return std::any_of(messages.begin(), messages.end(), [&](Message& message) {
         if (message.moved == message.bytes) return false;
-        const Ring pair =
-            message.sends ? memory_.ring_between(rank_, message.peer) : memory_.ring_between(message.peer, rank_);
+        const Ring pair = message.sends ? memory_.ring_between(rank_, message.peer)
+                                        : memory_.ring_between(message.peer, rank_);
         const auto waiting = pair.published->chunks.load() - pair.consumed[0].chunks.load();
         return message.sends ? waiting < pair.slots : waiting > 0;
       });

@@ -33,7 +33,8 @@ struct Message {
 /** One rank's end of the rings. One operation at a time. */
 class Transport {
  public:
-  /** `lifelines[r]` hangs up when rank r leaves or dies; `own` is what the others' lifelines to this rank depend on. */
+  /** `lifelines[r]` hangs up when rank r leaves or dies; `own` is what the others' lifelines to this rank
+   * depend on. */
   Transport(int rank, int ranks, const Descriptor& memory, std::vector<Descriptor> lifelines, Descriptor own,
             StopFlag& stop);
 
@@ -48,7 +49,8 @@ class Transport {
   /** Receives what `root` publishes. */
   using Visit = std::function<void(int rank, std::size_t offset, const std::byte* data, std::size_t bytes)>;
   Outcome collect(int root, const Tag& tag, std::size_t bytes, const Visit& visit);
-  /** Every rank publishes `bytes` bytes; every rank sees all of them, chunk by chunk, in the order of the ranks. */
+  /** Every rank publishes `bytes` bytes; every rank sees all of them, chunk by chunk, in the order of the
+   * ranks. */
   Outcome exchange(const Tag& tag, const std::byte* source, std::size_t bytes, const Visit& visit);
   /** Moves messages at the same time; those of one peer and direction stay in order. */
   Outcome move(std::span<Message> messages);

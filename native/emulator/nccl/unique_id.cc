@@ -25,7 +25,8 @@ ncclUniqueId random_unique_id() {
 }
 
 std::optional<std::string> socket_name(const ncclUniqueId& id) {
-  if (id.internal[kFamilyAt] != AF_UNIX || id.internal[kFamilyAt + 1] != 0 || id.internal[0] == 0) return std::nullopt;
+  if (id.internal[kFamilyAt] != AF_UNIX || id.internal[kFamilyAt + 1] != 0 || id.internal[0] == 0)
+    return std::nullopt;
   for (std::size_t i = kUsedBytes; i < sizeof id.internal; ++i) {
     if (id.internal[i] != 0) return std::nullopt;
   }
