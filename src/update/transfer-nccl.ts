@@ -16,6 +16,8 @@ import type { TransferReport } from './types.js';
 const REFUSAL_WINDOW_MS = 100;
 /** After a failure the other engines' receives end by the abort of the communicator: so long they get to say so. */
 const SETTLE_MS = 10_000;
+/** So long after the deadline at most: the update returns within a second of it. */
+const ANSWER_MS = 800;
 
 export interface NcclCarrierOptions {
   readonly group: Group;
@@ -97,7 +99,7 @@ async function sendAndReceive(attempt: Attempt, options: NcclCarrierOptions): Pr
     if (failing) return;
     failing = true;
     void group.communicator.abort().catch(() => undefined);
-    const settleMs = Math.min(SETTLE_MS, Math.max(0, deadline - performance.now()) + 800);
+    const settleMs = Math.min(SETTLE_MS, Math.max(0, deadline - performance.now()) + ANSWER_MS);
     setTimeout(() => giveUp.abort(), settleMs).unref();
   };
   const refusal = new AbortController();
@@ -108,7 +110,8 @@ async function sendAndReceive(attempt: Attempt, options: NcclCarrierOptions): Pr
     try {
       await engine.call(engine.admin.updateWeights(update), {
         signal: giveUp.signal,
-        timeoutMs: settings.timeouts.update,
+        // Rank 0 knows first: its deadline ends the group, and the engine then gets so long to answer for itself.
+        timeoutMs: settings.timeouts.update + ANSWER_MS,
       });
       if (transfer.framesIssued < options.frames) throw deafEngine(engine);
       received.push(engine);

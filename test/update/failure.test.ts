@@ -1,0 +1,166 @@
+import { expect, it } from 'vitest';
+import { startReferenceEngine } from '../../src/testing/index.js';
+import { answer, digestsOf, failedReport, isPaused, withBench } from './support.js';
+
+it('quarantines every engine when a receive fails in the middle, and resumes none', async () => {
+  await withBench(
+    { engines: 2, workers: 1, faults: { receive: { afterBroadcasts: 2, action: 'raise' } } },
+    async ({ connect, urls, b }) => {
+      const session = await connect();
+      const report = await failedReport(session.update(b));
+      expect(report.outcome).toBe('quarantined');
+      expect(report.engines.map((engine) => engine.state)).toEqual(['quarantined', 'quarantined']);
+      expect(report.error?.message).toContain('injected fault');
+      expect(await Promise.all(urls.map(isPaused))).toEqual([true, true]);
+    },
+  );
+});
+
+it('heals from disk what a failed receive left behind, when files are allowed, and proves it', async () => {
+  await withBench(
+    { engines: 2, workers: 2, faults: { receive: { afterBroadcasts: 2, action: 'raise', worker: 1 } } },
+    async ({ connect, engines, urls, b }) => {
+      const session = await connect({ fallback: 'filesystem' });
+      const report = await session.update(b);
+      expect(report.outcome).toBe('updated');
+      expect(report.engines.map((engine) => engine.transport)).toEqual(['filesystem', 'filesystem']);
+      expect(
+        report.engines.every((engine) => engine.proof?.method === 'digest' && engine.proof.proved > 0),
+      ).toBe(true);
+      expect(await answer(urls[0] as string)).toEqual(await answer(urls[1] as string));
+
+      await Promise.all(engines.map((engine) => engine.setFaults({})));
+      const next = await session.update(b);
+      expect(next).toMatchObject({ outcome: 'updated', transport: 'nccl', nccl: { reused: false } });
+    },
+  );
+});
+
+it('goes back to the old version from a recover directory when the new one did not arrive', async () => {
+  await withBench(
+    { engines: 2, workers: 1, faults: { receive: { afterBroadcasts: 1, action: 'raise' } } },
+    async ({ connect, urls, a, b }) => {
+      const before = await answer(urls[0] as string);
+      const session = await connect({ recover: a });
+      const report = await failedReport(session.update(b));
+      expect(report.outcome).toBe('failed');
+      expect(report.engines.map((engine) => engine.state)).toEqual(['serving-old', 'serving-old']);
+      expect(await answer(urls[0] as string)).toEqual(before);
+      expect(await Promise.all(urls.map(isPaused))).toEqual([false, false]);
+    },
+  );
+});
+
+it('ends a stalled receive at its deadline', async () => {
+  await withBench(
+    { engines: 1, workers: 2, faults: { receive: { afterBroadcasts: 1, action: 'stall', worker: 1 } } },
+    async ({ connect, b }) => {
+      const session = await connect({ timeouts: { update: 2_000 } });
+      const began = performance.now();
+      const report = await failedReport(session.update(b, { verify: 'none' }));
+      expect(report.outcome).toBe('quarantined');
+      expect(report.error?.code).toBe('WC_NCCL_TIMEOUT');
+      expect(performance.now() - began).toBeLessThan(6_000);
+    },
+  );
+});
+
+it('pauses nobody when the engines refuse to join, and uses files instead when allowed', async () => {
+  await withBench({ engines: 2, workers: 1, weightTransfer: false }, async ({ connect, engines, b }) => {
+    const strict = await connect();
+    const report = await failedReport(strict.update(b));
+    expect(report.outcome).toBe('failed');
+    expect(report.error?.code).toBe('WC_ENGINE_NOT_CONFIGURED');
+    const paths = (await engines[0]?.exchanges())?.map(({ path }) => path);
+    expect(paths).not.toContain('/pause');
+
+    const lenient = await connect({ fallback: 'filesystem' });
+    expect(await lenient.update(b)).toMatchObject({ outcome: 'updated', transport: 'filesystem' });
+  });
+});
+
+it('quarantines an engine that holds other bytes than were sent, and lets the others serve', async () => {
+  await withBench({ engines: 2, workers: 1 }, async ({ connect, engines, urls, b }) => {
+    await engines[1]?.setFaults({ corruptParameter: 'model.norm.weight' });
+    const session = await connect({ verify: 'digest' });
+    const report = await failedReport(session.update(b));
+    expect(report.outcome).toBe('quarantined');
+    expect(report.engines.map((engine) => engine.state)).toEqual(['serving-new', 'quarantined']);
+    expect(report.engines[1]?.proof?.mismatched).toEqual(['dp0:pp0:pcp0:tp0 model.norm.weight']);
+    expect(await Promise.all(urls.map(isPaused))).toEqual([false, true]);
+  });
+});
+
+it('notices an engine that was restarted between two updates and meets it afresh', async () => {
+  await withBench({ engines: 2, workers: 1 }, async ({ connect, engines, a, b, c }) => {
+    const session = await connect();
+    await session.update(b, { version: '1' });
+    const victim = engines[1] as (typeof engines)[number];
+    const { port } = victim;
+    await victim.kill();
+    await using reborn = await startReferenceEngine({ model: a, port, workers: 1 });
+    const report = await session.update(c, { version: '2' });
+    expect(report).toMatchObject({ outcome: 'updated', nccl: { reused: false } });
+    expect(await digestsOf(reborn)).toEqual(await digestsOf(engines[0] as never));
+  });
+});
+
+it('fails cleanly while an engine is down, and touches no other', async () => {
+  await withBench({ engines: 2, workers: 1 }, async ({ connect, engines, urls, b, c }) => {
+    const session = await connect();
+    await session.update(b);
+    await engines[1]?.kill();
+    const report = await failedReport(session.update(c));
+    expect(report).toMatchObject({
+      outcome: 'failed',
+      error: { code: 'WC_ENGINE_UNREACHABLE', engine: urls[1] },
+    });
+    expect(await isPaused(urls[0] as string)).toBe(false);
+  });
+});
+
+it('leaves everybody on the old version when it is interrupted before the pause', async () => {
+  await withBench({ engines: 1, workers: 1 }, async ({ connect, urls, b }) => {
+    const stop = new AbortController();
+    const session = await connect({
+      onEvent: (event) => {
+        if (event.kind === 'phase' && event.phase === 'rendezvous') stop.abort();
+      },
+    });
+    const report = await failedReport(session.update(b, { signal: stop.signal }));
+    expect(report).toMatchObject({ outcome: 'failed', error: { code: 'WC_UPDATE_ABORTED' } });
+    expect(await isPaused(urls[0] as string)).toBe(false);
+  });
+});
+
+it('says which engines are quarantined when it is interrupted in the transfer, and heals them at the next update', async () => {
+  await withBench(
+    { engines: 2, workers: 1, faults: { broadcastDelayMs: 300 } },
+    async ({ connect, engines, urls, b }) => {
+      const stop = new AbortController();
+      const session = await connect({
+        onEvent: (event) => {
+          if (event.kind === 'progress' && event.phase === 'transfer') stop.abort();
+        },
+      });
+      const report = await failedReport(session.update(b, { signal: stop.signal }));
+      expect(report).toMatchObject({ outcome: 'quarantined', error: { code: 'WC_UPDATE_ABORTED' } });
+      expect(await Promise.all(urls.map(isPaused))).toEqual([true, true]);
+
+      await Promise.all(engines.map((engine) => engine.setFaults({})));
+      const healed = await session.update(b);
+      expect(healed.outcome).toBe('updated');
+      expect(healed.engines[0]?.history[0]?.reason).toContain('found paused');
+      expect(await answer(urls[0] as string)).toEqual(await answer(urls[1] as string));
+    },
+  );
+});
+
+it('refuses a second update while one runs', async () => {
+  await withBench({ engines: 1, workers: 1 }, async ({ connect, b }) => {
+    const session = await connect();
+    const first = session.update(b);
+    await expect(session.update(b)).rejects.toMatchObject({ code: 'WC_UPDATE_BUSY' });
+    await first;
+  });
+});
