@@ -30,6 +30,8 @@ export interface Slice {
 export interface Parameter {
   readonly name: string;
   readonly byteLength: number;
+  /** Some bytes come from no tensor. */
+  readonly padded: boolean;
 }
 
 export interface Layout {
@@ -86,8 +88,19 @@ export function layoutOf(
     slices.set(tensor.name, slice);
     lengths.set(placement.parameter, targetOffset + heldBytes);
   }
+  const filled = new Map<string, number>();
+  for (const slice of slices.values()) {
+    if (slice !== null) {
+      const before = filled.get(slice.parameter) ?? 0;
+      filled.set(slice.parameter, before + slice.rows * slice.columnBytes);
+    }
+  }
   return {
-    parameters: [...lengths].map(([name, byteLength]) => ({ name, byteLength })),
+    parameters: [...lengths].map(([name, byteLength]) => ({
+      name,
+      byteLength,
+      padded: filled.get(name) !== byteLength,
+    })),
     slices,
     tensors: new Map(tensors.map((tensor) => [tensor.name, tensor])),
   };

@@ -38,10 +38,10 @@ export class Parameters {
     architecture: string,
   ): Promise<Parameters> {
     const buffers = new Map<string, NativeDeviceBuffer>();
-    for (const { name, byteLength } of layout.parameters) {
+    for (const { name, byteLength, padded } of layout.parameters) {
       const buffer = await memory.allocate(byteLength);
       buffers.set(name, buffer);
-      for (let at = 0; at < byteLength; at += PIECE_BYTES) {
+      for (let at = 0; padded && at < byteLength; at += PIECE_BYTES) {
         await buffer.write(at, new Uint8Array(Math.min(PIECE_BYTES, byteLength - at)));
       }
     }
