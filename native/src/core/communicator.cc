@@ -34,7 +34,7 @@ auto collective(CommunicatorThread& thread, Workbench& bench, State after_failur
   try {
     return work();
   } catch (const Error& error) {
-    const bool refused = error.code() == code::kNcclFailed;
+    const bool refused = error.is(code::kNcclFailed);
     abort_group(thread, bench, refused ? after_failure : State::aborted);
     if (bench.group.ended(Deadline::after(0))) throw;
     throw Error(error.code(),

@@ -4,6 +4,7 @@
 #include <map>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -36,6 +37,7 @@ class Error : public std::runtime_error {
       : std::runtime_error(message), code_(code), details_(std::move(details)) {}
 
   const char* code() const noexcept { return code_; }
+  bool is(std::string_view code) const noexcept { return code == code_; }
   const Details& details() const noexcept { return details_; }
 
  private:
