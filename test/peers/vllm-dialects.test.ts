@@ -5,6 +5,7 @@ import { push } from './support/command.js';
 import { isPaused, SCORE_NOISE, scoreDistance } from './support/judge.js';
 import { lane } from './support/lane.js';
 import { type ModelName, type Models, makeModels } from './support/models.js';
+import { preloadOf } from './support/preload.js';
 import { tail } from './support/process.js';
 import { startVllm, type VllmServer } from './support/server.js';
 import { vllmPackages } from './support/venv.js';
@@ -31,7 +32,8 @@ for (const [version, what] of DIALECTS) {
 
     beforeAll(async () => {
       models = await makeModels(python);
-      server = await startVllm({ python, model: models.directory('a'), transfer: 'nccl' });
+      const env = version === '0.18.1' ? { LD_PRELOAD: await preloadOf(python) } : {};
+      server = await startVllm({ python, model: models.directory('a'), transfer: 'nccl', env });
     }, 600_000);
     afterAll(() => server?.stop());
     beforeEach(() => {

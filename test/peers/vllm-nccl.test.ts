@@ -229,6 +229,10 @@ await lane('vllm 0.32.0', vllmPackages('0.32.0'), (python) => {
     });
     expect(await isPaused(plain)).toBe(false);
     expect(await scoreDistance(plain, models, 'tied-b')).toBeLessThan(SCORE_NOISE);
+
+    const fallen = await push(models.directory('tied-a'), [plain], [...NCCL, '--fallback', 'filesystem']);
+    expect(fallen.report, fallen.stderr).toMatchObject({ outcome: 'updated', transport: 'filesystem' });
+    expect(await scoreDistance(plain, models, 'tied-a')).toBeLessThan(SCORE_NOISE);
   }, 400_000);
 });
 
