@@ -12,9 +12,9 @@ const KEEP_ALIVE_MS = 30_000;
 
 export interface ConnectionHooks {
   /** A request was carried out. */
-  done(connection: StoreConnection, request: StoreRequest): void;
+  done(request: StoreRequest): void;
   /** The socket is gone; called once. */
-  closed(connection: StoreConnection): void;
+  closed(): void;
 }
 
 /** One client's socket: bytes in, requests to the state, replies out. Anything it should not have sent destroys it. */
@@ -93,7 +93,7 @@ export class StoreConnection implements Peer {
           return;
         }
         this.#state.apply(this, request);
-        this.#hooks.done(this, request);
+        this.#hooks.done(request);
       }
       this.#socket.pause();
     } catch (error) {
@@ -111,7 +111,7 @@ export class StoreConnection implements Peer {
     clearTimeout(this.#greeting);
     this.#state.waiters.cancel(this);
     this.#parser.close();
-    this.#hooks.closed(this);
+    this.#hooks.closed();
   }
 }
 

@@ -46,7 +46,7 @@ export class StoreServer extends EventEmitter<StoreEvents> {
   readonly #state: StoreState;
   readonly #limits: StoreLimits;
   readonly #connections = new Set<StoreConnection>();
-  readonly #closed: Promise<unknown>;
+  readonly #closed: Promise<void>;
   #closing: Promise<void> | null = null;
 
   /** Takes over a listening server; {@link startStoreServer} makes one. */
@@ -60,7 +60,7 @@ export class StoreServer extends EventEmitter<StoreEvents> {
     this.#state = new StoreState(limits, reservedPrefix === null ? null : wireKey(reservedPrefix));
     server.on('connection', (socket) => this.#accept(socket));
     server.on('error', () => {}); // a failed accept concerns one client, which retries
-    this.#closed = once(server, 'close');
+    this.#closed = new Promise((resolve) => server.once('close', resolve));
   }
 
   get connections(): number {
@@ -106,7 +106,7 @@ export class StoreServer extends EventEmitter<StoreEvents> {
       return;
     }
     const connection = new StoreConnection(socket, this.#state, this.#limits, {
-      done: (_, request) => this.#report(connection, request),
+      done: (request) => this.#report(connection, request),
       closed: () => {
         this.#connections.delete(connection);
         this.emit('leave', connection);

@@ -6,7 +6,7 @@ interface WaitOptions {
   readonly timeoutMs: number;
   readonly signal?: AbortSignal | undefined;
   /** Settles when the store closes. */
-  readonly closed: Promise<unknown>;
+  readonly closed: Promise<void>;
 }
 
 /** Waits in the server's own process until every key has been written. */
@@ -36,8 +36,7 @@ export function waitInProcess(
     const timer = setTimeout(() => fail('WC_RENDEZVOUS_TIMEOUT', `nothing for ${timeoutMs} ms`), timeoutMs);
     if (signal?.aborted) return onAbort();
     signal?.addEventListener('abort', onAbort, { once: true });
-    const onClosed = (): void => fail('WC_RENDEZVOUS_ABORTED', 'the store closed');
-    closed.then(onClosed, onClosed);
+    void closed.then(() => fail('WC_RENDEZVOUS_ABORTED', 'the store closed'));
     state.wait(waiter, keys.map(wireKey));
   });
 }
