@@ -22,9 +22,8 @@ export interface DemoFlags {
 
 const ENGINES = 2;
 const WORKERS = 2;
-/** One of each kind: sliced by rows, fused, sliced by columns, the same in every worker. */
+/** One of each kind: fused and sliced by rows, sliced by columns, the same in every worker. */
 const SHOWN = [
-  'model.embed_tokens.weight',
   'model.layers.0.self_attn.qkv_proj.weight',
   'model.layers.27.mlp.down_proj.weight',
   'model.norm.weight',

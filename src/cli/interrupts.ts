@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { WeightcastError } from '../errors.js';
 import { EXIT } from './outcome.js';
 
@@ -32,6 +33,8 @@ export class Interrupts {
 
   constructor(options: InterruptsOptions) {
     this.#options = options;
+    // Every request of every engine listens: many at once are no leak.
+    setMaxListeners(0, this.#controller.signal);
     for (const signal of SIGNALS) options.source.on(signal, this.#listener);
   }
 

@@ -1,10 +1,8 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
+import { type Ended, Spawned } from './spawned.js';
 
-const loader = new URL('./ts-loader.mjs', import.meta.url).href;
-const program = fileURLToPath(new URL('./fake-push.ts', import.meta.url));
+const program = fileURLToPath(new URL('./fake-push.mjs', import.meta.url));
 
 interface Step {
   /** Sent once this text was seen on stderr. */
@@ -12,44 +10,14 @@ interface Step {
   readonly signal: NodeJS.Signals;
 }
 
-async function pushed(fake: string, steps: readonly Step[], args: readonly string[] = []) {
-  const child = spawn(
-    process.execPath,
-    ['--import', loader, program, 'push', '/weights', '-e', 'http://127.0.0.1:9', ...args],
-    { env: { ...process.env, FAKE: fake }, stdio: ['ignore', 'pipe', 'pipe'] },
-  );
-  const out = collect(child, 'stdout');
-  const err = collect(child, 'stderr');
-  const closed = once(child, 'close');
-  try {
-    for (const { after, signal } of steps) {
-      await err.seen(after);
-      child.kill(signal);
-    }
-    const [code, signal] = await closed;
-    return { code, signal, out: out.text(), err: err.text() };
-  } finally {
-    child.kill('SIGKILL');
+async function pushed(fake: string, steps: readonly Step[], args: readonly string[] = []): Promise<Ended> {
+  const push = ['push', '/weights', '-e', 'http://127.0.0.1:9', ...args];
+  await using process = new Spawned([program, ...push], { FAKE: fake });
+  for (const { after, signal } of steps) {
+    await process.err.seen(after);
+    process.signal(signal);
   }
-}
-
-function collect(child: ChildProcess, name: 'stdout' | 'stderr') {
-  let text = '';
-  const listeners = new Set<() => void>();
-  child[name]?.setEncoding('utf8').on('data', (chunk: string) => {
-    text += chunk;
-    for (const listener of listeners) listener();
-  });
-  return {
-    text: () => text,
-    seen: (wanted: string) =>
-      new Promise<void>((resolve, reject) => {
-        const look = () => text.includes(wanted) && resolve();
-        listeners.add(look);
-        child.once('close', () => reject(new Error(`ended without ${wanted}: ${text}`)));
-        look();
-      }),
-  };
+  return await process.ended;
 }
 
 test.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)(
