@@ -93,7 +93,12 @@ describe('a checkpoint directory', () => {
 
   it.each<[string, unknown, RegExp]>([
     [
-      'a wrong total',
+      'a total too small',
+      { metadata: { total_size: 11 }, weight_map: MAP },
+      /says 11 bytes in total, the shards have 12/,
+    ],
+    [
+      'a total too large',
       { metadata: { total_size: 13 }, weight_map: MAP },
       /the index says 13 bytes in total, the shards have 12/,
     ],

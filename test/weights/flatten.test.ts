@@ -38,6 +38,16 @@ describe('a flattened plan', () => {
     expect(plan).toMatchObject({ ...staging, root: 0 });
   });
 
+  it('does not join ranges with a gap between them, or out of order', () => {
+    const plan = flattenPlan(
+      [{ ranges: [file('/a', 0, 5), file('/a', 6, 5), file('/a', 1, 5)] }],
+      files,
+      staging,
+    );
+    expect([...plan.rangeOffset]).toEqual([0, 6, 1]);
+    expect([...plan.frameRanges]).toEqual([3]);
+  });
+
   it('keeps a frame of no bytes, with no range', () => {
     const plan = flattenPlan(
       [{ ranges: [file('/a', 0, 0)] }, { ranges: [] }, { ranges: [host(1)] }],
