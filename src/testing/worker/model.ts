@@ -57,6 +57,7 @@ export function tensorsOf(checkpoint: Checkpoint): CheckpointTensor[] {
 
 /** Copies every tensor of a checkpoint into the parameters. */
 export async function loadModel(checkpoint: Checkpoint, parameters: Parameters): Promise<void> {
+  const reader = new FileReader();
   const files = new Map<string, FileHandle>();
   try {
     for (const { path } of checkpoint.files) {
@@ -69,7 +70,7 @@ export async function loadModel(checkpoint: Checkpoint, parameters: Parameters):
       }
       parameters.requireLoadable(name, dtype.torchName ?? '', shape);
       await parameters.store(name, (offset, byteLength) =>
-        readRange(file, range.offset + offset, byteLength),
+        reader.read(file, range.offset + offset, byteLength),
       );
     }
   } finally {
@@ -77,15 +78,27 @@ export async function loadModel(checkpoint: Checkpoint, parameters: Parameters):
   }
 }
 
-async function readRange(file: FileHandle, position: number, byteLength: number): Promise<Uint8Array> {
-  const bytes = Buffer.allocUnsafe(byteLength);
+/** Reads into the same memory again and again: fresh memory costs more than the copy. */
+class FileReader {
+  #memory = Buffer.alloc(0);
+
+  async read(file: FileHandle, position: number, byteLength: number): Promise<Uint8Array> {
+    if (this.#memory.length < byteLength) {
+      this.#memory = Buffer.allocUnsafe(byteLength);
+    }
+    const bytes = this.#memory.subarray(0, byteLength);
+    await fill(file, position, bytes);
+    return bytes;
+  }
+}
+
+async function fill(file: FileHandle, position: number, bytes: Buffer): Promise<void> {
   let filled = 0;
-  while (filled < byteLength) {
-    const { bytesRead } = await file.read(bytes, filled, byteLength - filled, position + filled);
+  while (filled < bytes.length) {
+    const { bytesRead } = await file.read(bytes, filled, bytes.length - filled, position + filled);
     if (bytesRead === 0) {
       throw new WorkerError('Error while deserializing header: incomplete metadata, file not fully covered');
     }
     filled += bytesRead;
   }
-  return bytes;
 }

@@ -5,7 +5,7 @@ import { Fingerprint } from './fingerprint.js';
 import type { Layout, Slice } from './layout.js';
 
 /** Host memory for one copy. */
-const PIECE_BYTES = 8 << 20;
+const PIECE_BYTES = 1 << 20;
 
 /** Reads bytes of a whole checkpoint tensor, wherever it lies. */
 export type TensorSource = (offset: number, byteLength: number) => Promise<Uint8Array>;
