@@ -16,12 +16,12 @@ const options = (workers: number, more: Partial<RendezvousOptions> = {}): Rendez
     rank: i + 1,
     engine: `http://127.0.0.1:${8000 + (i >> 1)}`,
   })),
-  timeoutMs: 20_000,
+  timeoutMs: 60_000,
   ...more,
 });
 
 const connect = (port: number): Promise<StoreClient> =>
-  connectStore({ host: '127.0.0.1', port, timeoutMs: 20_000 });
+  connectStore({ host: '127.0.0.1', port, timeoutMs: 60_000 });
 
 test('the id is published once all have joined, and it is over when all have it', async () => {
   await using meeting = await openRendezvous(options(3));
@@ -43,7 +43,7 @@ test('the id is published once all have joined, and it is over when all have it'
   await complete;
 });
 
-test('a thousand workers meet', async () => {
+test('a thousand workers meet', { timeout: 60_000 }, async () => {
   await using meeting = await openRendezvous(options(1000));
   const work = async (): Promise<Uint8Array> => {
     await using client = await connect(meeting.port);
@@ -87,7 +87,7 @@ test('at the deadline it says who is missing, and closes everything', async () =
     { rank: 2, engine: 'http://127.0.0.2:8000' },
     { rank: 3, engine: 'http://127.0.0.2:8000' },
   ];
-  const meeting = await openRendezvous(options(0, { expected, timeoutMs: 300 }));
+  const meeting = await openRendezvous(options(0, { expected, timeoutMs: 1_000 }));
   const worker = await connect(meeting.port);
   await worker.join();
   const lost = await connect(meeting.port);
@@ -99,7 +99,7 @@ test('at the deadline it says who is missing, and closes everything', async () =
     engine: 'http://127.0.0.2:8000',
     phase: 'rendezvous',
     message: expect.stringMatching(
-      /^1 of 3 workers joined; missing: http:\/\/127\.0\.0\.2:8000 \(ranks 2-3\); 1 joined and went away \(store 127\.0\.0\.1:\d+, 300 ms\)$/,
+      /^1 of 3 workers joined; missing: http:\/\/127\.0\.0\.2:8000 \(ranks 2-3\); 1 joined and went away \(store 127\.0\.0\.1:\d+, 1000 ms\)$/,
     ),
     details: { joined: 1, expected: 3, joinedFrom: ['127.0.0.1'], missingEngines: ['http://127.0.0.2:8000'] },
   });
@@ -108,7 +108,7 @@ test('at the deadline it says who is missing, and closes everything', async () =
 });
 
 test('engines that share an address are counted, not guessed', async () => {
-  const meeting = await openRendezvous(options(4, { timeoutMs: 200 }));
+  const meeting = await openRendezvous(options(4, { timeoutMs: 1_000 }));
   await (await connect(meeting.port)).join();
   await expect(meeting.complete()).rejects.toMatchObject({
     engine: null,
@@ -119,7 +119,7 @@ test('engines that share an address are counted, not guessed', async () => {
 });
 
 test('workers that joined and do not take the id are told apart', async () => {
-  const meeting = await openRendezvous(options(2, { timeoutMs: 300 }));
+  const meeting = await openRendezvous(options(2, { timeoutMs: 1_000 }));
   const [taker, sleeper] = await Promise.all([connect(meeting.port), connect(meeting.port)]);
   await Promise.all([taker!.join(), sleeper!.join()]);
   await taker!.get(KEY);
