@@ -1,6 +1,32 @@
+import { execFile } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
-import { longestStall, openRuntime, PeerProcess, withGroup } from './support.js';
+import { native } from '../../src/native.js';
+import { libraries, longestStall, openRuntime, PeerProcess, withFolder, withGroup } from './support.js';
+
+/** The emulation, with an abort that waits for somebody else's kernel. */
+async function buildHangingNccl(folder: string): Promise<string> {
+  const source = join(folder, 'hang.c');
+  const library = join(folder, 'libhanging.so');
+  await writeFile(
+    source,
+    '#include <unistd.h>\nint ncclCommAbort(void *comm) { sleep(20); return comm == 0; }\n',
+  );
+  await promisify(execFile)('cc', [
+    '-shared',
+    '-fPIC',
+    '-o',
+    library,
+    source,
+    '-Wl,--no-as-needed',
+    libraries.nccl,
+    `-Wl,-rpath,${dirname(libraries.nccl)}`,
+  ]);
+  return library;
+}
 
 /** Rank 0 here, the others in processes of their own. */
 async function withPeers<T>(
@@ -148,6 +174,26 @@ describe('a communicator', () => {
       await peer.kill();
       await outcome;
       await communicator.destroy(1_000);
+    });
+  });
+
+  it('leaves an abort that hangs behind, within its deadline, and says so', async () => {
+    await withFolder(async (folder) => {
+      const runtime = await native().open(libraries.cuda, await buildHangingNccl(folder));
+      const communicator = await runtime.communicator(0);
+      const uniqueId = await runtime.uniqueId();
+      const start = performance.now();
+      await expect(
+        communicator.init({ uniqueId, worldSize: 2, rank: 0, timeoutMs: 300 }),
+      ).rejects.toMatchObject({
+        code: 'WC_NCCL_TIMEOUT',
+        message: expect.stringContaining('ncclCommAbort has not returned'),
+      });
+      expect(performance.now() - start).toBeLessThan(1_300);
+      await communicator.abort();
+      await communicator.destroy(100);
+      expect(performance.now() - start).toBeLessThan(3_000);
+      expect(communicator.state).toBe('closed');
     });
   });
 

@@ -27,6 +27,10 @@ describe('a process or a Worker that ends in the middle of something', () => {
     });
   }
 
+  it('closes a communicator that was collected as garbage', async () => {
+    expectEnding(await runScenario('collect'), 6);
+  });
+
   it('ends by itself when a communicator is open and nothing is pending', async () => {
     expectEnding(await runScenario('forget'), 3);
   });

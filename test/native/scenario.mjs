@@ -1,4 +1,5 @@
 // Ends a process, or a Worker, in the middle of something; exits.test.ts looks at how it ends.
+import { readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 
@@ -91,6 +92,25 @@ const scenarios = {
     const code = await new Promise((resolve) => worker.once('exit', resolve));
     process.stdout.write('now\n');
     process.exitCode = code;
+  },
+  /** handles that nobody holds any more: their threads end, though nobody closed them */
+  async collect() {
+    const threads = () =>
+      readdirSync('/proc/self/task').filter((task) => {
+        const name = readFileSync(`/proc/self/task/${task}/comm`, 'utf8');
+        return name.startsWith('wc-communicator');
+      }).length;
+    await (async () => {
+      const communicator = await (await open()).communicator(0);
+      await communicator.allocate(1 << 20);
+    })();
+    if (threads() !== 1) throw new Error('the communicator has no thread');
+    process.stdout.write('now\n');
+    while (threads() > 0) {
+      globalThis.gc();
+      await new Promise(setImmediate);
+    }
+    process.exitCode = 6;
   },
   /** nothing is pending: an open communicator does not hold the process */
   async forget() {

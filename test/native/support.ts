@@ -110,7 +110,7 @@ export interface Ending {
 
 /** Runs a scenario of scenario.mjs to its end; killed (signal SIGKILL) after limitMs. */
 export async function runScenario(name: string, limitMs = 15_000): Promise<Ending> {
-  const child = spawn(process.execPath, [script('./scenario.mjs'), name], {
+  const child = spawn(process.execPath, ['--expose-gc', script('./scenario.mjs'), name], {
     env: environment(),
     stdio: ['ignore', 'pipe', 'pipe'],
     timeout: limitMs,
