@@ -29,7 +29,8 @@ function sink(stream: NodeJS.WriteStream): Sink {
     isTerminal,
     color: isTerminal && (process.env.NO_COLOR ?? '') === '',
     get columns() {
-      return stream.columns ?? 80;
+      // Pseudo terminals that nobody has sized say 0.
+      return stream.columns || 80;
     },
     write(text) {
       if (!gone) stream.write(text);
