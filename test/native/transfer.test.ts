@@ -111,6 +111,40 @@ describe('a transfer', () => {
     });
   });
 
+  it('ends when a receiver dies in the middle, and says how many broadcasts were issued', async () => {
+    const peer = new PeerProcess('die-in-broadcast=2');
+    try {
+      await withFolder(async (folder) => {
+        const size = 96 << 20;
+        const files = [{ path: join(folder, 'weights'), size }];
+        await writeFile(files[0]!.path, '');
+        await truncate(files[0]!.path, size);
+        const frames: RangeSpec[][] = [0, 1, 2].map((index) => [
+          { file: 0, offset: index * (32 << 20), length: 32 << 20 },
+        ]);
+        const runtime = await openRuntime();
+        const sender = await runtime.communicator(0);
+        const uniqueId = await runtime.uniqueId();
+        await peer.call('open');
+        await Promise.all([
+          sender.init({ uniqueId, worldSize: 2, rank: 0, timeoutMs: 10_000 }),
+          peer.call('join', { uniqueId: [...uniqueId], worldSize: 2, rank: 1, timeoutMs: 10_000 }),
+        ]);
+        const transfer = await sender.prepare(makePlan(files, frames, { pieceBytes: 4 << 20 }));
+        const received = peer.call('receive', { frames: frames.map(sizeOf), root: 0 });
+        const died = expect(received).rejects.toThrow('the peer process ended');
+        await expect(transfer.run(2_000, null)).rejects.toMatchObject({
+          code: expect.stringMatching(/^WC_NCCL_(FAILED|TIMEOUT)$/),
+        });
+        await died;
+        expect(transfer.framesIssued).toBeGreaterThanOrEqual(2);
+        await sender.destroy(1_000);
+      });
+    } finally {
+      await peer.kill();
+    }
+  });
+
   it('sends thousands of tiny frames, one broadcast each, to processes', async () => {
     const peers = [new PeerProcess(), new PeerProcess()];
     try {
