@@ -56,7 +56,7 @@ export class DigestBook {
     const page = this.#pages.get(tpSize);
     if (page === undefined) throw new Error('unreachable: the page was just prepared');
     const verdict = judge(page.plan, page.digests, reported);
-    if (verdict.mismatched.length === 0 && verdict.proved.length > 0) {
+    if (verdict.mismatched.length === 0 && verdict.unreported.length === 0) {
       if (!this.#options.learned.has(tpSize)) this.#options.learned.set(tpSize, verdict);
     }
     return verdict;
