@@ -14,8 +14,8 @@ export function renderReport(report: UpdateReport, color: boolean): string {
   if (report.memory !== null) {
     lines.push(`  staging   ${size(report.memory.device)} device, ${size(report.memory.pinned)} pinned`);
   }
-  lines.push(`  pause     ${report.pauseMs === null ? 'nobody was paused' : duration(report.pauseMs)}`);
-  for (const engine of report.engines) lines.push(...engineLines(engine, color));
+  lines.push(`  pause     ${pause(report)}`);
+  for (const engine of report.engines) lines.push(...engineLines(engine, report.error, color));
   for (const note of report.notes) lines.push(`  note: ${printable(note)}`);
   if (report.error !== null) lines.push(...errorLines(report.error, color));
   if (report.emulated) lines.push(paint(color, 'yellow', EMULATED));
@@ -52,6 +52,12 @@ function weights({ weights: what }: UpdateReport): string {
   return `${path} (${count(what.tensors, 'tensor')}, ${size(what.bytes)}, ${count(what.files, 'file')})`;
 }
 
+function pause({ pauseMs, engines }: UpdateReport): string {
+  if (pauseMs !== null) return duration(pauseMs);
+  const paused = engines.some(({ history }) => history.some(({ state }) => state === 'paused'));
+  return paused ? 'not over: see the engines' : 'nobody was paused';
+}
+
 function transfer(t: NonNullable<UpdateReport['transfer']>): string {
   const sent = `${size(t.bytes)} by ${t.transport} in ${duration(t.elapsedMs)}, ${rate(t.bytesPerSecond)}`;
   if (t.transport === 'filesystem') return sent;
@@ -69,7 +75,7 @@ export function ncclVersion(version: number): string {
   return `${Math.floor(version / 10_000)}.${Math.floor((version % 10_000) / 100)}.${version % 100}`;
 }
 
-function engineLines(engine: EngineReport, color: boolean): string[] {
+function engineLines(engine: EngineReport, shown: ErrorReport | null, color: boolean): string[] {
   const facts: string[] = [engine.state];
   if (engine.weightVersion !== null) facts.push(`says version ${printable(engine.weightVersion)}`);
   if (engine.transport !== null) facts.push(`by ${engine.transport}`);
@@ -80,8 +86,12 @@ function engineLines(engine: EngineReport, color: boolean): string[] {
   const id = style === undefined ? engine.id : paint(color, style, printable(engine.id));
   const lines = [`  engine    ${id}: ${facts.map((fact) => printable(fact)).join(', ')}`];
   if (engine.proof !== null) lines.push(...proofLines(engine.proof).map((line) => `            ${line}`));
-  if (engine.error !== null)
+  const reason = engine.history.at(-1)?.reason ?? null;
+  if (engine.state === 'quarantined' && reason !== null) lines.push(`            why: ${printable(reason)}`);
+  // An error that ended the whole update is told once, below.
+  if (engine.error !== null && engine.error.message !== shown?.message) {
     lines.push(...errorLines(engine.error, color).map((line) => `            ${line}`));
+  }
   return lines;
 }
 

@@ -22,7 +22,8 @@ test('the summary of a good update tells states, versions, proof, pause and thro
   );
 });
 
-test('the summary of a failure tells what each engine does and what to do', () => {
+test('the summary of a failure tells what each engine does, why, and what to do', () => {
+  const history = (state: 'paused' | 'quarantined', reason: string | null) => ({ state, atMs: 1, reason });
   const error = {
     code: 'WC_NCCL_TIMEOUT' as const,
     message: 'rank 3 did not receive',
@@ -30,19 +31,22 @@ test('the summary of a failure tells what each engine does and what to do', () =
     phase: 'transfer',
     remedy: 'Look at the engine.',
   };
+  const failed = {
+    state: 'quarantined' as const,
+    pausedMs: null,
+    weightVersion: null,
+    transport: null,
+    proof: null,
+    history: [history('paused', null), history('quarantined', 'its update session is open')],
+  };
+  const other = { ...error, message: 'connection reset' };
   const text = renderReport(
     report({
       outcome: 'quarantined',
       engines: [
-        engineReport({
-          state: 'quarantined',
-          pausedMs: null,
-          weightVersion: null,
-          transport: null,
-          proof: null,
-          error,
-        }),
-        engineReport({ id: 'http://10.0.0.6:8000', state: 'serving-old', pausedMs: null }),
+        engineReport({ ...failed, error }),
+        engineReport({ ...failed, id: 'http://10.0.0.6:8000', error: other }),
+        engineReport({ id: 'http://10.0.0.7:8000', state: 'serving-old', pausedMs: null }),
       ],
       pauseMs: null,
       transfer: null,
@@ -50,10 +54,14 @@ test('the summary of a failure tells what each engine does and what to do', () =
     }),
     false,
   );
-  expect(text).toContain('quarantined 1 of 2 engines, which stay paused; 0 updated to version 42\n');
-  expect(text).toContain('engine    http://10.0.0.5:8000: quarantined, 2 workers, vllm 0.32.0\n');
-  expect(text).toContain('error: rank 3 did not receive [WC_NCCL_TIMEOUT]');
-  expect(text).toContain('remedy: Look at the engine.');
+  expect(text).toContain('quarantined 2 of 3 engines, which stay paused; 0 updated to version 42\n');
+  expect(text).toContain(
+    'engine    http://10.0.0.5:8000: quarantined, 2 workers, vllm 0.32.0\n            why: its update session is open\n',
+  );
+  expect(text).toContain('  pause     not over: see the engines\n');
+  expect(text.split('rank 3 did not receive')).toHaveLength(2);
+  expect(text).toContain('            error: connection reset [WC_NCCL_TIMEOUT]');
+  expect(text).toContain('  remedy: Look at the engine.');
 });
 
 test('an emulated update says so, in the last line', () => {

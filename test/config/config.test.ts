@@ -1,4 +1,4 @@
-import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -78,6 +78,12 @@ test('a file with every option becomes the options of a fleet', async () => {
     headers: { 'X-Team': 'rl', 'X-Token': 't' },
     timeouts: { pause: 1500, update: 60_000 },
   });
+});
+
+test('the example of the README is valid', async () => {
+  const readme = await readFile(new URL('../../README.md', import.meta.url), 'utf8');
+  const [, example] = /```toml\n([\s\S]*?)```/.exec(readme) ?? [];
+  expect((await fromFile(example ?? '')).engines.length).toBeGreaterThan(0);
 });
 
 test('engines may be written as strings', async () => {
