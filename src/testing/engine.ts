@@ -13,7 +13,7 @@ import { isRunning } from './processes.js';
 import { isVllmVersion, VLLM_VERSIONS, type VllmVersion } from './server/profile.js';
 
 export interface ReferenceEngineOptions {
-  /** The vLLM version to be; default the newest whose every route was recorded on its own build, 0.32.0. */
+  /** The vLLM version to be; default 0.32.0. */
   readonly version?: VllmVersion;
   /** Checkpoint directory that is loaded at start. */
   readonly model: string;
@@ -54,6 +54,7 @@ export interface EngineExit {
 
 const CLOSE_TIMEOUT_MS = 3000;
 const KEPT_STDERR = 8192;
+const RECORDED_BYTES = 64 << 20;
 
 /**
  * A running reference engine. Its processes end with `close()`, with `kill()`, when the engine dies as vLLM would, and when the
@@ -67,7 +68,7 @@ export class ReferenceEngine {
   readonly pid: number;
   /** Process ids of the workers, by tensor-parallel rank. */
   readonly workers: readonly number[];
-  /** Requests and answers so far, in the order in which they were answered; {@link exchanges} also waits for those on their way. */
+  /** The latest 64 MiB of requests and answers, as they were answered; {@link exchanges} also waits for those on their way. */
   readonly record: readonly RecordedExchange[];
   /** Resolves when the engine process has ended, however it did. */
   readonly exited: Promise<EngineExit>;
@@ -97,7 +98,8 @@ export class ReferenceEngine {
 
   /** The record, with every exchange that was answered before this call. */
   async exchanges(): Promise<readonly RecordedExchange[]> {
-    await this.#peer.call({ kind: 'flush' });
+    // An engine that has died has nothing more on its way.
+    await this.#peer.call({ kind: 'flush' }).catch(() => null);
     return [...this.record];
   }
 
@@ -143,6 +145,24 @@ export class ReferenceEngine {
   }
 }
 
+/** Exchanges, up to a number of bytes; the oldest go first. */
+class ExchangeRecord {
+  readonly exchanges: RecordedExchange[] = [];
+  readonly #sizes: number[] = [];
+  #bytes = 0;
+
+  add(exchange: RecordedExchange): void {
+    const size = JSON.stringify(exchange).length;
+    this.exchanges.push(exchange);
+    this.#sizes.push(size);
+    this.#bytes += size;
+    while (this.#bytes > RECORDED_BYTES && this.exchanges.length > 1) {
+      this.exchanges.shift();
+      this.#bytes -= this.#sizes.shift() ?? 0;
+    }
+  }
+}
+
 /**
  * Starts one reference engine: an HTTP server of the given vLLM version over worker processes that receive by NCCL.
  *
@@ -164,9 +184,9 @@ export async function startReferenceEngine(options: ReferenceEngineOptions): Pro
   const exited = new Promise<EngineExit>((done) => {
     child.once('exit', (code, signal) => done({ code, signal }));
   });
-  const record: RecordedExchange[] = [];
+  const record = new ExchangeRecord();
   const peer = new Peer<never, RecordedExchange>(child, {
-    notice: (exchange) => record.push(exchange),
+    notice: (exchange) => record.add(exchange),
     lost: () => undefined,
   });
   const timeoutMs = options.startTimeoutMs ?? 60_000;
@@ -179,7 +199,7 @@ export async function startReferenceEngine(options: ReferenceEngineOptions): Pro
       started,
       child,
       peer,
-      record,
+      record: record.exchanges,
       exited,
     });
   } catch (cause) {

@@ -4,7 +4,7 @@ import { ReceiveFault, type ReferenceFaults } from './faults.js';
 import { Peer } from './peer.js';
 import { Serial } from './server/scheduler.js';
 import { type JoinOrder, type ReceiveOrder, WorkerError } from './server/transfer-info.js';
-import { Group, NO_TIMEOUT_MS, ncclFailure } from './worker/group.js';
+import { asWorkerError, Group, NO_TIMEOUT_MS } from './worker/group.js';
 import { layoutOf } from './worker/layout.js';
 import { loadModel, openModel, readConfig, tensorsOf } from './worker/model.js';
 import { Parameters } from './worker/parameters.js';
@@ -100,7 +100,7 @@ class Worker {
     const timeoutMs = receiveTimeoutMs ?? NO_TIMEOUT_MS;
     const seat = { rank, device: this.#device, timeoutMs, signal: this.#signal };
     const group = await Group.join(this.#runtime, order, seat).catch((error: unknown) => {
-      throw ncclFailure(error);
+      throw asWorkerError(error);
     });
     const previous = this.#group;
     this.#group = group;
@@ -113,7 +113,7 @@ class Worker {
     }
     const fault = new ReceiveFault(this.#faults, this.#options.rank, this.#signal);
     await this.#group.receive(order, this.#parameters, fault).catch((error: unknown) => {
-      throw ncclFailure(error);
+      throw asWorkerError(error);
     });
   }
 

@@ -161,6 +161,9 @@ export function parseUpdateInfo(profile: Profile, value: unknown, packedAtInit: 
     required: profile.reusesMetadata ? [] : LISTS,
     kind: 'positional',
   });
+  if (info.is_checkpoint_format === false || (info.update_kind ?? 'dense') !== 'dense') {
+    throw new WorkerError('a reference engine receives whole tensors in checkpoint format only');
+  }
   const [names, dtypeNames, shapes] = LISTS.map((field) => {
     const list = info[field] ?? [];
     if (!Array.isArray(list)) {

@@ -1,4 +1,5 @@
 /** A worker's seat in the sender's group: the rendezvous, the communicator, and the receive. */
+import { WeightcastError } from '../../errors.js';
 import type { NativeCommunicator, NativeRuntime } from '../../native.js';
 import { unpickleUniqueId } from '../../transports/nccl/rendezvous/unique-id.js';
 import { connectStore } from '../../transports/nccl/store/client.js';
@@ -31,10 +32,13 @@ async function uniqueIdOf(order: JoinOrder, signal: AbortSignal): Promise<Uint8A
 export class Group {
   readonly #communicator: NativeCommunicator;
   readonly #timeoutMs: number;
+  /** Lets go of the signal that would abort the communicator. */
+  readonly #forget: () => void;
 
-  private constructor(communicator: NativeCommunicator, timeoutMs: number) {
+  private constructor(communicator: NativeCommunicator, timeoutMs: number, forget: () => void) {
     this.#communicator = communicator;
     this.#timeoutMs = timeoutMs;
+    this.#forget = forget;
   }
 
   /** StatelessProcessGroup and PyNcclCommunicator: id, init, and one all-reduce of one zero (contracts/vllm.md 3.4). */
@@ -54,6 +58,7 @@ export class Group {
     const abort = (): void => {
       communicator.abort().catch(() => undefined);
     };
+    const forget = (): void => signal.removeEventListener('abort', abort);
     signal.addEventListener('abort', abort, { once: true });
     try {
       signal.throwIfAborted();
@@ -61,10 +66,11 @@ export class Group {
       await communicator.init({ uniqueId, worldSize: order.worldSize, rank, timeoutMs });
       await communicator.allReduce(Float32Array.of(0), timeoutMs);
     } catch (error) {
+      forget();
       await communicator.abort();
       throw error;
     }
-    return new Group(communicator, timeoutMs);
+    return new Group(communicator, timeoutMs, forget);
   }
 
   /** Receives and loads, broadcast by broadcast, as the engine does: what arrived before a failure stays loaded. */
@@ -94,6 +100,7 @@ export class Group {
 
   /** Gives the seat up. A communicator that is replaced is aborted, as in vLLM from 0.22 on. */
   async leave(): Promise<void> {
+    this.#forget();
     await this.#communicator.abort();
   }
 }
@@ -138,9 +145,12 @@ class Staging {
   }
 }
 
-/** What pynccl raises. */
-export function ncclFailure(error: unknown): WorkerError {
-  return error instanceof WorkerError
-    ? error
-    : new WorkerError(`NCCL error: ${error instanceof Error ? error.message : String(error)}`);
+/** What pynccl raises for a failed NCCL call; everything else keeps its own words. */
+export function asWorkerError(error: unknown): WorkerError {
+  if (error instanceof WorkerError) {
+    return error;
+  }
+  const text = error instanceof Error ? error.message : String(error);
+  const byNccl = error instanceof WeightcastError && error.code.startsWith('WC_NCCL');
+  return new WorkerError(byNccl ? `NCCL error: ${text}` : text);
 }

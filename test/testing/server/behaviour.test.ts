@@ -126,6 +126,15 @@ describe('an update session', () => {
     expect(await engine.scores()).not.toEqual(before);
   });
 
+  it.each(ONE_SHOT)('of vLLM %s whose lists are refused leaves the engine as it was', async (version) => {
+    const engine = new Engine(version);
+    await engine.init();
+    const before = await engine.scores();
+    const refused = await engine.post('/update_weights', { update_info: { names: ['a'] } });
+    expect(refused.status).toBe(500);
+    expect(await engine.scores()).toEqual(before);
+  });
+
   it.each(THREE_STEP)('of vLLM %s that is open kills the engine at the next request', async (version) => {
     const engine = new Engine(version);
     await engine.post('/start_weight_update');
@@ -191,6 +200,17 @@ describe('an update session', () => {
       expect(engine.workers.weights).toBe('/models/m2');
     },
   );
+
+  it('in another format than the checkpoint is refused', async () => {
+    const engine = new Engine('0.20.2');
+    await engine.init();
+    const lists = { names: [], dtype_names: [], shapes: [] };
+    const answer = await engine.post('/update_weights', {
+      update_info: { ...lists, is_checkpoint_format: false },
+    });
+    expect(JSON.stringify(answer.body)).toContain('checkpoint format only');
+    expect(engine.workers.calls).toEqual(['join']);
+  });
 
   it('of vLLM 0.33.0 takes empty lists for the previous lists, of 0.32.0 for no tensors', async () => {
     for (const [version, expected] of [
