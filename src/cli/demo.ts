@@ -11,7 +11,7 @@ import { compareDigests } from './demo/digests.js';
 import { count, duration, paint, size } from './format.js';
 import { Monitor } from './monitor.js';
 import { EXIT } from './outcome.js';
-import { connectOrAbort } from './session.js';
+import { connectOrAbort, orInterrupted } from './session.js';
 import { renderReport } from './summary.js';
 import { temporaryFolder } from './temporary.js';
 
@@ -53,7 +53,10 @@ export async function demo(flags: DemoFlags, context: CommandContext): Promise<n
   say('This machine plays trainer and engines; CUDA and NCCL are EMULATED in host memory.\n');
   await write(0);
   const since = performance.now();
-  await using fleet = await simulateFleet({ engines: ENGINES, workers: WORKERS, model: at(0) });
+  await using fleet = await orInterrupted(
+    simulateFleet({ engines: ENGINES, workers: WORKERS, model: at(0) }),
+    signal,
+  );
   const { engines } = fleet;
   const addresses = engines.map(({ url, version }) => `${url} (as vLLM ${version})`).join(', ');
   say(

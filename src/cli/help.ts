@@ -22,7 +22,8 @@ ${EXIT_CODES}`;
 
 export const WATCH_EXAMPLES = `
 The folder holds step_<n> folders, each pushed once it has a file STABLE (the newest one first, and at the start), as
-version <n>; or it is itself a checkpoint that is replaced by a rename. A failed version is not tried again.
+version <n>; or it is itself a checkpoint that is replaced by a rename, whose version is the time at which it was
+written. A failed version is not tried again.
 With --json every update prints one JSON document on one line (JSON lines). The exit code is that of the last update.
 
 Examples

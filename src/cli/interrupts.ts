@@ -51,7 +51,8 @@ export class Interrupts {
     const { say, begun, exit } = this.#options;
     if (this.#received === 1) {
       say(begun() ? 'interrupted: leaving the engines in a defined state …' : 'interrupted');
-      this.#controller.abort(new WeightcastError('WC_UPDATE_ABORTED', 'interrupted by a signal'));
+      const remedy = 'Nothing had begun: run the command again.';
+      this.#controller.abort(new WeightcastError('WC_UPDATE_ABORTED', 'interrupted by a signal', { remedy }));
     } else if (this.#received === 2) {
       say(
         'still waiting for the engines to be left in a defined state; a third signal leaves them as they are',

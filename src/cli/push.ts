@@ -5,7 +5,7 @@ import type { CommandContext } from './context.js';
 import { Monitor } from './monitor.js';
 import { type FleetFlags, resolveSettings } from './options.js';
 import { exitCodeOfReport, reportOf } from './outcome.js';
-import { connectOrAbort } from './session.js';
+import { closeSession, connectOrAbort } from './session.js';
 import { renderReport } from './summary.js';
 
 /**
@@ -31,7 +31,7 @@ export async function push(weights: string, flags: FleetFlags, context: CommandC
     print(report, flags, context);
     return exitCodeOfReport(report, monitor.signal.aborted);
   } finally {
-    await session.close();
+    await closeSession(session, (text) => monitor.say(text));
   }
 }
 

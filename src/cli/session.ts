@@ -30,3 +30,22 @@ export async function connectOrAbort(
     signal.removeEventListener('abort', onAbort);
   }
 }
+
+/** Closes; what fails then is told, but changes nothing: the update has ended and its report is out. */
+export async function closeSession(session: Session, say: (text: string) => void): Promise<void> {
+  try {
+    await session.close();
+  } catch (error) {
+    say(`closing the session failed: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+
+/** What fails after an interruption fails because of it: a Ctrl-C reaches every process of the terminal. */
+export async function orInterrupted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    signal.throwIfAborted();
+    throw error;
+  }
+}

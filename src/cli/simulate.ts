@@ -11,6 +11,7 @@ import type { CommandContext } from './context.js';
 import { count } from './format.js';
 import { Monitor } from './monitor.js';
 import { EXIT } from './outcome.js';
+import { orInterrupted } from './session.js';
 import { temporaryFolder } from './temporary.js';
 
 export interface SimulateFlags {
@@ -39,13 +40,14 @@ export async function simulate(flags: SimulateFlags, context: CommandContext): P
   using monitor = new Monitor({ ...context, flags });
   const { signal } = monitor;
   await using folder = await temporaryFolder('weightcast-simulate-');
-  await using fleet = await simulateFleet({
+  const starting = simulateFleet({
     engines: engineCount,
     workers,
     ...(flags.model === undefined ? {} : { model: flags.model }),
     ...(flags.vllmVersion === undefined ? {} : { version: flags.vllmVersion as Version }),
     ...(flags.port === undefined ? {} : { port: flags.port }),
   });
+  await using fleet = await orInterrupted(starting, signal);
   // Something to push at once: other weights of the same shapes.
   const next = flags.model ?? join(folder.path, 'step_1');
   if (flags.model === undefined) await writeTinyModel(next, { seed: 1 });
@@ -93,5 +95,5 @@ async function runUntilEnd(
     if (signal.aborted) resolve(true);
     else signal.addEventListener('abort', () => resolve(true), { once: true });
   });
-  return await Promise.race([stopped, Promise.all(deaths).then(() => false)]);
+  return await Promise.race([stopped, Promise.all(deaths).then(() => signal.aborted)]);
 }

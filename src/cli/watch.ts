@@ -6,7 +6,7 @@ import type { CommandContext } from './context.js';
 import { Monitor } from './monitor.js';
 import { type FleetFlags, resolveSettings } from './options.js';
 import { EXIT, errorReport, exitCodeOfError, exitCodeOfReport, reportOf } from './outcome.js';
-import { connectOrAbort, type Session } from './session.js';
+import { closeSession, connectOrAbort, type Session } from './session.js';
 import { errorLines, renderReport } from './summary.js';
 import { listVersions } from './watch/listing.js';
 import {
@@ -56,7 +56,7 @@ export async function watch(directory: string, flags: WatchFlags, context: Comma
     }
     return code ?? EXIT.interrupted;
   } finally {
-    await session.close();
+    await closeSession(session, (text) => monitor.say(text));
   }
 }
 

@@ -38,6 +38,7 @@ export async function runWith(
   args: readonly string[],
   update: FakeUpdate = async () => report(),
   env: Record<string, string> = {},
+  close: () => Promise<void> = async () => {},
 ): Promise<Ran> {
   const out = fakeSink();
   const err = fakeSink();
@@ -57,8 +58,9 @@ export async function runWith(
           updates.push({ weights, version: own.version });
           return update(weights, own, options);
         },
-        close: async () => {
+        close: () => {
           closed += 1;
+          return close();
         },
       };
     },

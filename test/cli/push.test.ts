@@ -177,6 +177,18 @@ describe('with --json stdout is one document', () => {
   });
 });
 
+test('a session that does not close well changes neither the exit code nor stdout', async () => {
+  const ran = await runWith(
+    [...PUSH, '--json'],
+    async () => report(),
+    {},
+    () => Promise.reject(new Error('no answer')),
+  );
+  expect(ran.code).toBe(0);
+  expect(JSON.parse(ran.out)).toEqual(report());
+  expect(ran.err).toBe('closing the session failed: no answer\n');
+});
+
 test('with --quiet a good update says nothing and a failed one says what is wrong', async () => {
   expect(await runWith([...PUSH, '--quiet'])).toMatchObject({ out: '', err: '' });
   const failed = await runWith([...PUSH, '--quiet'], () => Promise.reject(updateError({})));
