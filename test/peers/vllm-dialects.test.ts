@@ -34,7 +34,7 @@ for (const [version, what] of DIALECTS) {
       models = await makeModels(python);
       const env = version === '0.18.1' ? { LD_PRELOAD: await preloadOf(python) } : {};
       server = await startVllm({ python, model: models.directory('a'), transfer: 'nccl', env });
-    }, 600_000);
+    }, 900_000);
     afterAll(() => server?.stop());
     beforeEach(() => {
       onTestFailed(() => void process.stderr.write(`${tail(server.log(), 30)}\n`));

@@ -43,7 +43,7 @@ await lane('vllm 0.32.0', vllmPackages('0.32.0'), (python) => {
   beforeAll(async () => {
     models = await makeModels(python);
     [one, two] = await Promise.all([start(), start({ tensorParallel: 2 })]);
-  }, 600_000);
+  }, 900_000);
   afterAll(() => Promise.all(servers.map((server) => server.stop())));
   beforeEach(() => {
     onTestFailed(() => {
@@ -180,7 +180,10 @@ await lane('vllm 0.32.0', vllmPackages('0.32.0'), (python) => {
     sender.kill('SIGKILL');
     await exited;
 
-    for (const server of engines) expect(await isPaused(server)).toBe(true);
+    for (const server of engines) {
+      expect(await isPaused(server)).toBe(true); // answered only after its receive has ended
+      expect(server.log()).toContain('"POST /update_weights HTTP/1.1" 500');
+    }
     const pushed = await push(models.directory('c'), engines, ['--transport', 'filesystem']);
     expect(pushed.report, pushed.stderr).toMatchObject({ outcome: 'updated' });
     expect(pushed.code).toBe(0);
@@ -205,7 +208,7 @@ await lane('vllm 0.32.0', vllmPackages('0.32.0'), (python) => {
     const report = await fleet.update(models.directory('b'));
     expect(report).toMatchObject({ outcome: 'updated', nccl: { reused: false } });
     await expectServes(one, 'b');
-  }, 400_000);
+  }, 600_000);
 
   test('a server started without NCCL takes a push by files, with tied embeddings too', async () => {
     await one.stop();
@@ -233,7 +236,7 @@ await lane('vllm 0.32.0', vllmPackages('0.32.0'), (python) => {
     const fallen = await push(models.directory('tied-a'), [plain], [...NCCL, '--fallback', 'filesystem']);
     expect(fallen.report, fallen.stderr).toMatchObject({ outcome: 'updated', transport: 'filesystem' });
     expect(await scoreDistance(plain, models, 'tied-a')).toBeLessThan(SCORE_NOISE);
-  }, 400_000);
+  }, 600_000);
 });
 
 /** How often the server's own log says that an update session was opened. */

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, mkdtempSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -28,7 +28,7 @@ export interface VllmOptions {
   readonly port?: number;
   readonly env?: Readonly<Record<string, string>>;
   readonly args?: readonly string[];
-  /** Default 300 s. */
+  /** Default 480 s: twice what a loaded machine was seen to take. */
   readonly startTimeoutMs?: number;
 }
 
@@ -79,7 +79,7 @@ const LEADER = '(cat <&3 >/dev/null; kill -KILL 0) & exec 3<&-; "$@" </dev/null;
 
 /** Starts a real vLLM server on the loopback and waits until it is healthy. @throws Error with the end of its log. */
 export async function startVllm(options: VllmOptions): Promise<VllmServer> {
-  const { python, model, tensorParallel = 1, startTimeoutMs = 300_000 } = options;
+  const { python, model, tensorParallel = 1, startTimeoutMs = 480_000 } = options;
   const port = options.port ?? (await freePort());
   const serve = ['--host', '127.0.0.1', '--port', String(port), '--model', model];
   const small = ['--enforce-eager', '--max-model-len', '128', '--max-num-seqs', '4', '--dtype', 'bfloat16'];
@@ -105,10 +105,13 @@ export async function startVllm(options: VllmOptions): Promise<VllmServer> {
   await once(child, 'spawn');
   const pid = child.pid!;
   const url = `http://127.0.0.1:${port}`;
-  const log = () => readFileSync(logFile, 'utf8');
+  let ended: string | null = null;
+  const log = () => ended ?? readFileSync(logFile, 'utf8');
   const stop = async () => {
     while (signalGroup(pid, 'SIGKILL')) await sleep(20);
     await exited;
+    ended ??= log();
+    rmSync(directory, { recursive: true, force: true });
   };
 
   const deadline = performance.now() + startTimeoutMs;
@@ -117,7 +120,7 @@ export async function startVllm(options: VllmOptions): Promise<VllmServer> {
     if (dead || performance.now() > deadline) {
       await stop();
       const what = dead ? 'ended at start' : `was not healthy after ${startTimeoutMs} ms`;
-      throw new Error(`vLLM ${what} (${logFile}):\n${tail(log(), 40)}`);
+      throw new Error(`vLLM ${what}:\n${tail(log(), 40)}`);
     }
     await sleep(250);
   }
