@@ -52,7 +52,7 @@ export interface NativeCommunicator {
     timeoutMs: number;
   }): Promise<void>;
   allocate(byteLength: number): Promise<NativeDeviceBuffer>;
-  /** Opens the files, allocates the slots and stages the first frames; nothing is sent before `run`. */
+  /** Opens the files, allocates the slots and stages the first frames; nothing is sent before `run`. Also before `init`. */
   prepare(plan: NativePlan): Promise<NativeTransfer>;
   /** 0 when all is well, else the ncclResult_t. */
   asyncError(): Promise<number>;
@@ -66,6 +66,7 @@ export interface NativeDeviceBuffer {
   readonly byteLength: number;
   /** Copies device to host. */
   read(offset: number, byteLength: number): Promise<Uint8Array>;
+  /** Copies host to device; `bytes` must stay as they are until it resolves. */
   write(offset: number, bytes: Uint8Array): Promise<void>;
   /** Device-to-device copy of strided blocks: `count` blocks of `blockBytes`, `strideBytes` apart in the source, packed in the target. */
   copyFrom(

@@ -33,10 +33,11 @@ template <class Work>
 auto collective(CommunicatorThread& thread, Workbench& bench, State after_failure, Work&& work) {
   try {
     return work();
-  } catch (const Error& error) {
+  } catch (...) {
+    const auto error = current_error();
     const bool refused = error.is(code::kNcclFailed);
     abort_group(thread, bench, refused ? after_failure : State::aborted);
-    if (bench.group.ended(Deadline::after(0))) throw;
+    if (bench.group.ended(Deadline::after(0))) throw error;
     throw Error(error.code(),
                 std::string(error.what()) + "; ncclCommAbort has not returned either: other work holds the device, and "
                                             "its memory was left behind",

@@ -19,8 +19,8 @@ std::shared_ptr<CommunicatorThread> CommunicatorThread::start(std::shared_ptr<co
 void CommunicatorThread::run(std::shared_ptr<const Runtime> runtime, int device) {
   try {
     bench_ = std::make_unique<Workbench>(std::move(runtime), device, *interrupt_);
-  } catch (const Error& error) {
-    entry_error_ = error;
+  } catch (...) {
+    entry_error_ = current_error();
   }
   while (auto job = mailbox_.next()) (*job)();
   dismantle();

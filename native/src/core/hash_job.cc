@@ -61,8 +61,7 @@ void HashJob::run() {
       try {
         crew_.start("wc-sha256", [self] {
           lower_priority();
-          std::vector<char> buffer(kBufferBytes);
-          self->work(buffer);
+          self->work();
         });
       } catch (...) {
         --running_;
@@ -70,27 +69,27 @@ void HashJob::run() {
       }
     }
     lower_priority();
-    std::vector<char> buffer(kBufferBytes);
-    work(buffer);
-  } catch (const Error& error) {
-    {
-      std::lock_guard lock(mutex_);
-      if (!error_) error_ = error;
-    }
-    failed_ = true;
+    work();
+  } catch (...) {
+    fail(current_error());
     if (--running_ == 0) finish();
   }
 }
 
-void HashJob::work(std::vector<char>& buffer) {
+void HashJob::fail(const Error& error) {
+  std::lock_guard lock(mutex_);
+  if (!error_) error_ = error;
+  failed_ = true;
+}
+
+void HashJob::work() {
   try {
+    std::vector<char> buffer(kBufferBytes);
     for (std::size_t i = next_++; i < order_.size() && !cancelled_ && !failed_; i = next_++) {
       digests_[order_[i]] = digest(order_[i], buffer);
     }
-  } catch (const Error& error) {
-    std::lock_guard lock(mutex_);
-    if (!error_) error_ = error;
-    failed_ = true;
+  } catch (...) {
+    fail(current_error());
   }
   if (--running_ == 0) finish();
 }
@@ -132,7 +131,7 @@ void HashJob::hash(const HashSegment& segment, Sha256& state, std::vector<char>&
   const bool skip_gaps = blocks > 1 && stride - block_bytes <= kWidestGap && stride <= buffer.size();
   if (skip_gaps) {
     const std::uint64_t per_read = (buffer.size() - block_bytes) / stride + 1;
-    for (std::uint64_t block = 0; block < blocks && !cancelled_;) {
+    for (std::uint64_t block = 0; block < blocks && !cancelled_ && !failed_;) {
       const std::uint64_t take = std::min(per_read, blocks - block);
       file.read(buffer.data(), (take - 1) * stride + block_bytes, segment.offset + block * stride);
       for (std::uint64_t i = 0; i < take; ++i) state.update(buffer.data() + i * stride, block_bytes);

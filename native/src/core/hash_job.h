@@ -49,7 +49,8 @@ class HashJob : public Stoppable, public std::enable_shared_from_this<HashJob> {
  private:
   HashJob(HashPlan plan, Progress progress, Done<std::vector<Digest>> done);
   void run();
-  void work(std::vector<char>& buffer);
+  void work();
+  void fail(const Error& error);
   Digest digest(std::size_t index, std::vector<char>& buffer);
   void hash(const HashSegment& segment, Sha256& hash, std::vector<char>& buffer);
   void advance(std::uint64_t bytes);

@@ -5,6 +5,8 @@
 #include <system_error>
 #include <thread>
 
+#include "core/outcome.h"
+
 namespace weightcast {
 namespace {
 
@@ -92,7 +94,8 @@ void Reader::Shared::work() {
       filled[window % pieces.size()] = window + 1;
       interrupt->bell.ring();
     }
-  } catch (const Error& failure) {
+  } catch (...) {
+    const auto failure = current_error();
     {
       std::lock_guard lock(mutex);
       if (!error) error = failure;
