@@ -8,7 +8,7 @@ import { type FleetFlags, resolveSettings } from './options.js';
 import { EXIT, errorReport, exitCodeOfError, exitCodeOfReport, reportOf } from './outcome.js';
 import { closeSession, connectOrAbort, type Session } from './session.js';
 import { errorLines, renderReport } from './summary.js';
-import { listVersions } from './watch/listing.js';
+import { patientLook } from './watch/listing.js';
 import {
   NOTHING_PUSHED,
   planPush,
@@ -42,9 +42,11 @@ export async function watch(directory: string, flags: WatchFlags, context: Comma
     let code: number | null = null;
     let updates = 0;
     if (flags.quiet !== true) monitor.say(`watching ${directory}`);
+    const look = patientLook((text) => monitor.say(text));
     while (!signal.aborted && updates < (flags.maxUpdates ?? Number.POSITIVE_INFINITY)) {
       const lastStep = state.last?.kind === 'step' ? state.last.step : null;
-      const plan = planPush(await listVersions(directory, lastStep), state);
+      const listing = await look(directory, lastStep);
+      const plan = planPush(listing, state);
       state = plan.state;
       if (plan.push === null) {
         await sleep(intervalMs, undefined, { signal }).catch(() => {});

@@ -49,8 +49,13 @@ export function probeLibraries(options: RuntimeOptions, settings: ProbeSettings)
     let output = '';
     let result: ProbeResult | null = null;
     const timer = setTimeout(() => {
-      result ??= { kind: 'hung', step, afterMs: settings.timeoutMs };
+      resolve(result ?? { kind: 'hung', step, afterMs: settings.timeoutMs });
       child.kill('SIGKILL');
+      // A process that hangs inside the driver can't even be killed: don't wait for it.
+      child.unref();
+      child.stdout?.destroy();
+      child.stderr?.destroy();
+      if (child.connected) child.disconnect();
     }, settings.timeoutMs);
     const collect = (chunk: Buffer) => {
       output = `${output}${chunk.toString('utf8')}`.slice(-OUTPUT_LIMIT);

@@ -108,6 +108,8 @@ export function judgeEngine(facts: Facts, nccl: boolean): Finding[] {
       'is paused: an earlier push may have died in it',
       'Push again: by files, or with --fallback filesystem.',
     );
+  } else if (capabilities?.isPausedLiesAfterKeep === true) {
+    say('note', 'this version says that it is not paused also after a pause that kept its requests');
   }
   const transfer = nccl ? 'wrong' : 'note';
   if (capabilities?.weightTransfer === false) {

@@ -8,7 +8,7 @@ const MARKER = 'STABLE';
 
 /**
  * One look at a trainer's output folder. A folder that isn't there (yet, or between two renames) has nothing.
- * @throws WeightcastError WC_CONFIG_INVALID when the path is not a folder
+ * @throws WeightcastError WC_CONFIG_INVALID when the path is not a folder; the file system's own errors, which may pass
  */
 export async function listVersions(directory: string, lastStep: number | null): Promise<Listing> {
   const names = await entries(directory);
@@ -20,6 +20,23 @@ export async function listVersions(directory: string, lastStep: number | null): 
     newest: await newestMarked(directory, steps),
     lastStepExists: steps.some(({ step }) => step === lastStep),
     checkpoint: await checkpoint(directory, names),
+  };
+}
+
+/** Looks at the folder; an error of the file system (a stale NFS handle) is told once and counts as nothing new. */
+export function patientLook(say: (text: string) => void) {
+  let told: string | null = null;
+  return async (directory: string, lastStep: number | null): Promise<Listing> => {
+    try {
+      const listing = await listVersions(directory, lastStep);
+      told = null;
+      return listing;
+    } catch (error) {
+      if (error instanceof WeightcastError || !(error instanceof Error)) throw error;
+      if (error.message !== told) say(`${error.message}; looking again`);
+      told = error.message;
+      return { newest: null, lastStepExists: true, checkpoint: null };
+    }
   };
 }
 
@@ -61,14 +78,11 @@ async function entries(directory: string): Promise<string[]> {
   } catch (cause) {
     const code = (cause as NodeJS.ErrnoException).code;
     if (code === 'ENOENT') return [];
-    throw new WeightcastError(
-      'WC_CONFIG_INVALID',
-      `${directory}: cannot be watched: ${String(code ?? cause)}`,
-      {
-        cause,
-        remedy: 'Pass the folder into which the trainer writes its checkpoints.',
-      },
-    );
+    if (code !== 'ENOTDIR') throw cause;
+    throw new WeightcastError('WC_CONFIG_INVALID', `${directory} is not a folder`, {
+      cause,
+      remedy: 'Pass the folder into which the trainer writes its checkpoints.',
+    });
   }
 }
 

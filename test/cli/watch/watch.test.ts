@@ -1,8 +1,8 @@
-import { mkdir, mkdtemp, rename, rm, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rename, rm, symlink, unlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { listVersions } from '../../../src/cli/watch/listing.js';
+import { listVersions, patientLook } from '../../../src/cli/watch/listing.js';
 import { WeightcastError } from '../../../src/errors.js';
 import { report, runWith, updateError } from '../fakes.js';
 
@@ -65,6 +65,20 @@ describe('a listing', () => {
       code: 'WC_CONFIG_INVALID',
     });
   });
+});
+
+test('an error of the file system is told once and may pass', async () => {
+  const path = join(folder, 'outputs');
+  await symlink(path, path);
+  const told: string[] = [];
+  const look = patientLook((text) => told.push(text));
+  expect(await look(path, 1)).toEqual({ newest: null, lastStepExists: true, checkpoint: null });
+  await look(path, 1);
+  expect(told).toEqual([expect.stringMatching(/^ELOOP: .*; looking again$/)]);
+  await unlink(path);
+  await step(1);
+  await symlink(folder, path);
+  expect((await look(path, null)).newest).toMatchObject({ step: 1 });
 });
 
 test('every version is pushed as it appears, in one session, straight to the newest', async () => {
