@@ -53,7 +53,8 @@ std::uint64_t name(RangeKind kind, std::uint32_t source, std::uint64_t offset) {
 std::vector<std::uint64_t> bytes_as_planned(const Plan& plan) {
   std::vector<std::uint64_t> bytes;
   for (const auto& range : plan.ranges) {
-    for (std::uint64_t i = 0; i < range.length; ++i) bytes.push_back(name(range.kind, range.source, range.offset + i));
+    for (std::uint64_t i = 0; i < range.length; ++i)
+      bytes.push_back(name(range.kind, range.source, range.offset + i));
   }
   return bytes;
 }

@@ -38,7 +38,8 @@ void check_examples(Sha256::Compress compress) {
   Sha256 two(compress);
   two.update(two_blocks.data(), two_blocks.size());
   CORE_CHECK(hex(two.finish()) == "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
-  CORE_CHECK(hex(Sha256(compress).finish()) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+  CORE_CHECK(hex(Sha256(compress).finish()) ==
+             "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
 }
 
 }  // namespace

@@ -31,8 +31,8 @@ Napi::Value use_errors(const Napi::CallbackInfo& info) {
 template <Napi::Value (*Call)(const Napi::CallbackInfo&), bool Rejects = false>
 void expose(Napi::Object exports, const char* name) {
   napi_value function = nullptr;
-  if (napi_create_function(exports.Env(), name, NAPI_AUTO_LENGTH, call_function<Call, Rejects>, nullptr, &function) !=
-      napi_ok) {
+  if (napi_create_function(exports.Env(), name, NAPI_AUTO_LENGTH, call_function<Call, Rejects>, nullptr,
+                           &function) != napi_ok) {
     throw Napi::Error::New(exports.Env());
   }
   exports.Set(name, Napi::Value(exports.Env(), function));

@@ -8,7 +8,8 @@ namespace weightcast::binding {
 namespace {
 
 template <class Element>
-std::span<const Element> typed(Napi::Value value, const char* name, napi_typedarray_type type, const char* expected) {
+std::span<const Element> typed(Napi::Value value, const char* name, napi_typedarray_type type,
+                               const char* expected) {
   if (!value.IsTypedArray()) refuse(name, expected);
   napi_typedarray_type actual{};
   std::size_t length = 0;

@@ -92,8 +92,8 @@ Napi::Value CommunicatorHandle::broadcast(const Napi::CallbackInfo& info) {
   const double timeout_ms = milliseconds(property(options, "timeoutMs"), "timeoutMs");
   return promise<Unit>(
       info.Env(), to_undefined,
-      [&](Done<Unit> done, OperationId) { communicator_->broadcast(request, timeout_ms, std::move(done)); }, {},
-      info[0]);
+      [&](Done<Unit> done, OperationId) { communicator_->broadcast(request, timeout_ms, std::move(done)); },
+      {}, info[0]);
 }
 
 Napi::Value CommunicatorHandle::allocate(const Napi::CallbackInfo& info) {
@@ -131,7 +131,8 @@ Napi::Value CommunicatorHandle::destroy(const Napi::CallbackInfo& info) {
   const double timeout_ms = milliseconds(info[0], "timeoutMs");
   return promise<Unit>(
       info.Env(), to_undefined,
-      [&](Done<Unit> done, OperationId) { communicator_->destroy(timeout_ms, std::move(done)); }, {}, info.This());
+      [&](Done<Unit> done, OperationId) { communicator_->destroy(timeout_ms, std::move(done)); }, {},
+      info.This());
 }
 
 }  // namespace weightcast::binding

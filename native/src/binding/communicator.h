@@ -14,7 +14,8 @@ class CommunicatorHandle {
   static constexpr const char* kName = "Communicator";
   static void define(Napi::Env env);
 
-  explicit CommunicatorHandle(std::shared_ptr<Communicator> communicator) : communicator_(std::move(communicator)) {}
+  explicit CommunicatorHandle(std::shared_ptr<Communicator> communicator)
+      : communicator_(std::move(communicator)) {}
 
  private:
   Napi::Value state(const Napi::CallbackInfo& info);

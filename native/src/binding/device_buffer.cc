@@ -22,7 +22,9 @@ void DeviceBuffer::define(Napi::Env env) {
                                      });
 }
 
-DeviceBuffer::~DeviceBuffer() { communicator_->free(id_, [](Outcome<Unit>) {}); }
+DeviceBuffer::~DeviceBuffer() {
+  communicator_->free(id_, [](Outcome<Unit>) {});
+}
 
 ByteSpan DeviceBuffer::span(std::uint64_t offset, std::uint64_t length) const {
   if (offset > length_ || length > length_ - offset) {
@@ -38,7 +40,8 @@ Napi::Value DeviceBuffer::byte_length(const Napi::CallbackInfo& info) {
 
 Napi::Value DeviceBuffer::read(const Napi::CallbackInfo& info) {
   const auto range = span(integer(info[0], "offset"), integer(info[1], "byteLength", kMostRead));
-  auto bytes = std::make_shared<Bytes>(Bytes{std::make_unique_for_overwrite<std::uint8_t[]>(range.length), range.length});
+  auto bytes = std::make_shared<Bytes>(
+      Bytes{std::make_unique_for_overwrite<std::uint8_t[]>(range.length), range.length});
   return promise<Unit>(
       info.Env(), [bytes](Napi::Env env, Unit) { return to_bytes(env, std::move(*bytes)); },
       [&](Done<Unit> done, OperationId) {
@@ -62,7 +65,8 @@ Napi::Value DeviceBuffer::copy_from(const Napi::CallbackInfo& info) {
   if (source.communicator_ != communicator_) refuse("source", "a buffer of the same communicator");
   const auto options = object(info[1], "options");
   const StridedCopy copy{integer(options, "sourceOffset"), integer(options, "blockBytes"),
-                         integer(options, "strideBytes"), integer(options, "count"), integer(options, "targetOffset")};
+                         integer(options, "strideBytes"), integer(options, "count"),
+                         integer(options, "targetOffset")};
   if (copy.count > 0 && copy.block_bytes > 0) {
     const std::uint64_t blocks = copy.count;
     if (blocks > 1 && copy.stride_bytes < copy.block_bytes) refuse("strideBytes", "at least blockBytes");

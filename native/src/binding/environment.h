@@ -1,5 +1,5 @@
-// What the addon keeps for one Node environment (the main thread, or a Worker): promises under way, the way back to its
-// thread, and everything that must stop with it.
+// What the addon keeps for one Node environment (the main thread, or a Worker): promises under way, the way
+// back to its thread, and everything that must stop with it.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,8 @@ class Environment;
 /// The way back to an environment's thread; from any thread, also after the environment is gone.
 class Channel {
  public:
-  /// Runs there; dropped when the environment has ended. Must own no JavaScript values: it may die on any thread.
+  /// Runs there; dropped when the environment has ended. Must own no JavaScript values: it may die on any
+  /// thread.
   using Message = std::function<void(Napi::Env, Environment&)>;
 
   void post(Message message);
@@ -53,7 +54,8 @@ class Environment {
   Crew& helpers() { return helpers_; }
   std::unordered_map<const void*, Napi::FunctionReference>& classes() { return classes_; }
 
-  /// An operation under way: holds the event loop, and `held` (a buffer that is read meanwhile), until settled.
+  /// An operation under way: holds the event loop, and `held` (a buffer that is read meanwhile), until
+  /// settled.
   struct Operation {
     OperationId id;
     Napi::Promise promise;
@@ -101,7 +103,8 @@ class Environment {
 
 /// Starts an operation: `start(Done<T>)` begins it, `convert(env, T)` makes its value.
 template <class T, class Convert, class Start>
-Napi::Value promise(Napi::Env env, Convert convert, Start start, Napi::Value progress = {}, Napi::Value held = {}) {
+Napi::Value promise(Napi::Env env, Convert convert, Start start, Napi::Value progress = {},
+                    Napi::Value held = {}) {
   auto& environment = Environment::of(env);
   const auto operation = environment.begin(env, progress, held);
   start(environment.settler<T>(operation.id, std::move(convert)), operation.id);

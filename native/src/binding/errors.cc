@@ -18,7 +18,8 @@ Napi::Value Errors::make(Napi::Env env, const Error& error) const {
   auto details = Napi::Object::New(env);
   for (const auto& [key, detail] : error.details()) details.Set(key, to_value(env, detail));
   if (!factory_.IsEmpty()) {
-    return factory_.Value().Call({Napi::String::New(env, error.code()), Napi::String::New(env, error.what()), details});
+    return factory_.Value().Call(
+        {Napi::String::New(env, error.code()), Napi::String::New(env, error.what()), details});
   }
   auto plain = Napi::Error::New(env, error.what());
   plain.Set("code", error.code());

@@ -1,5 +1,5 @@
-// Handles: JavaScript objects that own a C++ object, known by a type tag. A method called on anything else throws; a
-// handle that is collected destroys what it owns, which never waits.
+// Handles: JavaScript objects that own a C++ object, known by a type tag. A method called on anything else
+// throws; a handle that is collected destroys what it owns, which never waits.
 #pragma once
 
 #include <initializer_list>
@@ -15,8 +15,8 @@ template <class T>
 T& unwrap(Napi::Value value) {
   bool same = false;
   void* data = nullptr;
-  if (!value.IsObject() || napi_check_object_type_tag(value.Env(), value, &T::kTag, &same) != napi_ok || !same ||
-      napi_unwrap(value.Env(), value, &data) != napi_ok) {
+  if (!value.IsObject() || napi_check_object_type_tag(value.Env(), value, &T::kTag, &same) != napi_ok ||
+      !same || napi_unwrap(value.Env(), value, &data) != napi_ok) {
     throw Error(code::kArgument, std::string("expected a ") + T::kName + " handle");
   }
   return *static_cast<T*>(data);
@@ -109,8 +109,8 @@ void define(Napi::Env env, std::initializer_list<Member> members) {
     return self;
   };
   napi_value made = nullptr;
-  if (napi_define_class(env, T::kName, NAPI_AUTO_LENGTH, construct, nullptr, properties.size(), properties.data(),
-                        &made) != napi_ok) {
+  if (napi_define_class(env, T::kName, NAPI_AUTO_LENGTH, construct, nullptr, properties.size(),
+                        properties.data(), &made) != napi_ok) {
     throw Napi::Error::New(env);
   }
   Environment::of(env).classes()[&T::kTag] = Napi::Persistent(Napi::Function(env, made));

@@ -79,13 +79,16 @@ HashPlan to_hash_plan(Napi::Value value) {
   }
   for (std::size_t i = 0; i < files.size(); ++i) {
     if (files[i] >= plan.files.size()) refuse("segmentFile", "an index of files");
-    if (blocks[i] > 1 && strides[i] < block_bytes[i]) refuse("segmentStrideBytes", "at least segmentBlockBytes");
-    const auto extent = static_cast<unsigned __int128>(blocks[i]) * std::max(strides[i], block_bytes[i]) + offsets[i];
+    if (blocks[i] > 1 && strides[i] < block_bytes[i])
+      refuse("segmentStrideBytes", "at least segmentBlockBytes");
+    const auto extent =
+        static_cast<unsigned __int128>(blocks[i]) * std::max(strides[i], block_bytes[i]) + offsets[i];
     if (extent > (static_cast<unsigned __int128>(1) << 62)) refuse("a segment", "inside its file");
     plan.segments.push_back({files[i], offsets[i], block_bytes[i], strides[i], blocks[i]});
   }
   plan.digest_segments = copy(words(property(job, "digestSegments"), "digestSegments"));
-  const auto named = std::accumulate(plan.digest_segments.begin(), plan.digest_segments.end(), std::uint64_t{0});
+  const auto named =
+      std::accumulate(plan.digest_segments.begin(), plan.digest_segments.end(), std::uint64_t{0});
   if (named != plan.segments.size()) refuse("digestSegments", "the numbers of all segments");
   plan.threads = unsigned(integer(job, "threads", kMostThreads));
   return plan;

@@ -8,7 +8,8 @@
 
 namespace weightcast::binding {
 
-/// NativePlan of src/native.ts; its device buffers must belong to `communicator`. @throws Error(WC_NATIVE_ARGUMENT)
+/// NativePlan of src/native.ts; its device buffers must belong to `communicator`. @throws
+/// Error(WC_NATIVE_ARGUMENT)
 Plan to_plan(Napi::Value value, const std::shared_ptr<Communicator>& communicator);
 /// HashJob of src/native.ts. @throws Error(WC_NATIVE_ARGUMENT)
 HashPlan to_hash_plan(Napi::Value value);

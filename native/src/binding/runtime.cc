@@ -14,9 +14,8 @@ constexpr std::uint64_t kMostDevices = 1024;
 template <class T, class Convert, class Work>
 Napi::Value on_helper(Napi::Env env, Convert convert, Work work) {
   return promise<T>(env, std::move(convert), [&](Done<T> done, OperationId) {
-    Environment::of(env).helpers().start("wc-helper", [done = std::move(done), work = std::move(work)] {
-      done(capture<T>(work));
-    });
+    Environment::of(env).helpers().start(
+        "wc-helper", [done = std::move(done), work = std::move(work)] { done(capture<T>(work)); });
   });
 }
 
@@ -86,12 +85,14 @@ Napi::Value RuntimeHandle::memory(const Napi::CallbackInfo& info) {
     result.Set("total", double(memory.total));
     return result;
   };
-  return on_helper<MemoryInfo>(info.Env(), convert, [runtime = runtime_, device] { return runtime->memory(device); });
+  return on_helper<MemoryInfo>(info.Env(), convert,
+                               [runtime = runtime_, device] { return runtime->memory(device); });
 }
 
 Napi::Value RuntimeHandle::unique_id(const Napi::CallbackInfo& info) {
   return on_helper<NcclUniqueId>(
-      info.Env(), [](Napi::Env env, const NcclUniqueId& id) { return to_bytes(env, id.bytes, sizeof id.bytes); },
+      info.Env(),
+      [](Napi::Env env, const NcclUniqueId& id) { return to_bytes(env, id.bytes, sizeof id.bytes); },
       [runtime = runtime_] { return runtime->unique_id(); });
 }
 
@@ -100,8 +101,7 @@ Napi::Value RuntimeHandle::communicator(const Napi::CallbackInfo& info) {
   auto communicator = std::make_shared<Communicator>(CommunicatorThread::start(runtime_, device));
   Environment::of(info.Env()).adopt(communicator->stoppable());
   return promise<Unit>(
-      info.Env(),
-      [communicator](Napi::Env env, Unit) { return make<CommunicatorHandle>(env, communicator); },
+      info.Env(), [communicator](Napi::Env env, Unit) { return make<CommunicatorHandle>(env, communicator); },
       [&](Done<Unit> done, OperationId) { communicator->enter(std::move(done)); });
 }
 

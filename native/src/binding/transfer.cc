@@ -27,14 +27,17 @@ Napi::Value to_progress(Napi::Env env, const TransferProgress& progress) {
 }  // namespace
 
 void TransferHandle::define(Napi::Env env) {
-  binding::define<TransferHandle>(env, {
-                                           getter<TransferHandle, &TransferHandle::frames_issued>("framesIssued"),
-                                           async_method<TransferHandle, &TransferHandle::run>("run"),
-                                           async_method<TransferHandle, &TransferHandle::close>("close"),
-                                       });
+  binding::define<TransferHandle>(env,
+                                  {
+                                      getter<TransferHandle, &TransferHandle::frames_issued>("framesIssued"),
+                                      async_method<TransferHandle, &TransferHandle::run>("run"),
+                                      async_method<TransferHandle, &TransferHandle::close>("close"),
+                                  });
 }
 
-TransferHandle::~TransferHandle() { communicator_->close_transfer(prepared_.id, [](Outcome<Unit>) {}); }
+TransferHandle::~TransferHandle() {
+  communicator_->close_transfer(prepared_.id, [](Outcome<Unit>) {});
+}
 
 Napi::Value TransferHandle::frames_issued(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), double(prepared_.frames_issued->load()));
@@ -43,9 +46,13 @@ Napi::Value TransferHandle::frames_issued(const Napi::CallbackInfo& info) {
 Napi::Value TransferHandle::run(const Napi::CallbackInfo& info) {
   const double timeout_ms = milliseconds(info[0], "timeoutMs");
   const auto on_progress = optional_function(info[1], "onProgress");
-  // Held by the operation: a transfer or a communicator that nobody else holds is not collected while it runs.
+  // Held by the operation: a transfer or a communicator that nobody else holds is not collected while it
+  // runs.
   return promise<TransferStats>(
-      info.Env(), [communicator = communicator_](Napi::Env env, const TransferStats& stats) { return to_stats(env, stats); },
+      info.Env(),
+      [communicator = communicator_](Napi::Env env, const TransferStats& stats) {
+        return to_stats(env, stats);
+      },
       [&](Done<TransferStats> done, OperationId id) {
         Transfer::Progress report;
         if (on_progress.IsFunction()) {

@@ -19,8 +19,9 @@ Napi::Value to_bytes(Napi::Env env, const void* data, std::size_t length) {
 Napi::Value to_bytes(Napi::Env env, Bytes bytes) {
   if (bytes.length < kCopyBelow) return to_bytes(env, bytes.data.get(), bytes.length);
   auto* data = bytes.data.release();  // freed by the finalizer, which runs even when the creation fails
-  auto buffer = Napi::ArrayBuffer::New(env, data, bytes.length,
-                                       [](Napi::BasicEnv, void* memory) { delete[] static_cast<std::uint8_t*>(memory); });
+  auto buffer = Napi::ArrayBuffer::New(env, data, bytes.length, [](Napi::BasicEnv, void* memory) {
+    delete[] static_cast<std::uint8_t*>(memory);
+  });
   return Napi::Uint8Array::New(env, bytes.length, buffer, 0);
 }
 

@@ -16,10 +16,12 @@ void expect_alive(const CommunicatorThread& thread) {
 
 void expect_ready(const CommunicatorThread& thread) {
   expect_alive(thread);
-  if (thread.state() != State::ready) throw Error(code::kArgument, "the communicator has not been initialised");
+  if (thread.state() != State::ready)
+    throw Error(code::kArgument, "the communicator has not been initialised");
 }
 
-/// Ends the group after a failure or on request. What the device may still touch stays allocated if that hangs.
+/// Ends the group after a failure or on request. What the device may still touch stays allocated if that
+/// hangs.
 void abort_group(CommunicatorThread& thread, Workbench& bench, State state) {
   bench.group.abort();
   thread.set_state(state);
@@ -39,8 +41,9 @@ auto collective(CommunicatorThread& thread, Workbench& bench, State after_failur
     abort_group(thread, bench, refused ? after_failure : State::aborted);
     if (bench.group.ended(Deadline::after(0))) throw error;
     throw Error(error.code(),
-                std::string(error.what()) + "; ncclCommAbort has not returned either: other work holds the device, and "
-                                            "its memory was left behind",
+                std::string(error.what()) +
+                    "; ncclCommAbort has not returned either: other work holds the device, and "
+                    "its memory was left behind",
                 error.details());
   }
 }
@@ -56,11 +59,11 @@ void Communicator::init(const Membership& membership, double timeout_ms, Done<Un
   thread_->post<Unit>(
       [thread = thread_.get(), membership, deadline](Workbench& bench) {
         expect_alive(*thread);
-        if (thread->state() != State::idle) throw Error(code::kArgument, "the communicator is already initialised");
+        if (thread->state() != State::idle)
+          throw Error(code::kArgument, "the communicator is already initialised");
         thread->set_state(State::initializing);
-        collective(*thread, bench, State::failed, [&] {
-          bench.group.join(membership, {"communicator init", deadline, nullptr});
-        });
+        collective(*thread, bench, State::failed,
+                   [&] { bench.group.join(membership, {"communicator init", deadline, nullptr}); });
         thread->set_state(State::ready);
         return Unit{};
       },
@@ -109,8 +112,8 @@ void Communicator::prepare(Plan plan, Done<Prepared> done) {
   thread_->post<Prepared>(
       [thread = thread_.get(), plan = std::move(plan)](Workbench& bench) mutable {
         expect_alive(*thread);
-        auto transfer = std::make_unique<Transfer>(bench.session, bench.buffers, bench.staging, std::move(plan),
-                                                   thread->interrupt());
+        auto transfer = std::make_unique<Transfer>(bench.session, bench.buffers, bench.staging,
+                                                   std::move(plan), thread->interrupt());
         transfer->stage();
         const Prepared prepared{bench.next_transfer++, transfer->frames_issued()};
         bench.transfers.emplace(prepared.id, std::move(transfer));
@@ -119,7 +122,8 @@ void Communicator::prepare(Plan plan, Done<Prepared> done) {
       std::move(done));
 }
 
-void Communicator::run(TransferId id, double timeout_ms, Transfer::Progress progress, Done<TransferStats> done) {
+void Communicator::run(TransferId id, double timeout_ms, Transfer::Progress progress,
+                       Done<TransferStats> done) {
   const auto deadline = Deadline::after(timeout_ms);
   thread_->post<TransferStats>(
       [thread = thread_.get(), id, deadline, progress = std::move(progress)](Workbench& bench) {
@@ -136,7 +140,9 @@ void Communicator::run(TransferId id, double timeout_ms, Transfer::Progress prog
 }
 
 void Communicator::close_transfer(TransferId id, Done<Unit> done) {
-  auto closed = [done = std::move(done)](Outcome<Unit>) { done(Unit{}); };  // a closed communicator has closed it
+  auto closed = [done = std::move(done)](Outcome<Unit>) {
+    done(Unit{});
+  };  // a closed communicator has closed it
   thread_->post<Unit>(
       [id](Workbench& bench) {
         bench.transfers.erase(id);
@@ -178,7 +184,8 @@ void Communicator::destroy(double timeout_ms, Done<Unit> done) {
 }
 
 void Communicator::allocate(std::uint64_t length, Done<BufferId> done) {
-  thread_->post<BufferId>([length](Workbench& bench) { return bench.buffers.allocate(length); }, std::move(done));
+  thread_->post<BufferId>([length](Workbench& bench) { return bench.buffers.allocate(length); },
+                          std::move(done));
 }
 
 void Communicator::free(BufferId id, Done<Unit> done) {
@@ -191,7 +198,8 @@ void Communicator::free(BufferId id, Done<Unit> done) {
       std::move(freed));
 }
 
-void Communicator::read(BufferId id, std::uint64_t offset, void* target, std::uint64_t length, Done<Unit> done) {
+void Communicator::read(BufferId id, std::uint64_t offset, void* target, std::uint64_t length,
+                        Done<Unit> done) {
   thread_->post<Unit>(
       [=](Workbench& bench) {
         bench.buffers.read(id, offset, target, length);
@@ -221,7 +229,8 @@ void Communicator::copy(BufferId target, BufferId source, const StridedCopy& cop
 
 void Communicator::sha256(BufferId id, std::vector<ByteSpan> spans, Done<std::vector<Digest>> done) {
   thread_->post<std::vector<Digest>>(
-      [id, spans = std::move(spans)](Workbench& bench) { return bench.buffers.sha256(id, spans); }, std::move(done));
+      [id, spans = std::move(spans)](Workbench& bench) { return bench.buffers.sha256(id, spans); },
+      std::move(done));
 }
 
 }  // namespace weightcast

@@ -1,4 +1,5 @@
-// One communicator as its users see it, from any thread: operations are queued, and end in a callback on its thread.
+// One communicator as its users see it, from any thread: operations are queued, and end in a callback on its
+// thread.
 #pragma once
 
 #include <memory>

@@ -8,7 +8,8 @@ constexpr double kEndLimitMs = 1000;
 
 }  // namespace
 
-std::shared_ptr<CommunicatorThread> CommunicatorThread::start(std::shared_ptr<const Runtime> runtime, int device) {
+std::shared_ptr<CommunicatorThread> CommunicatorThread::start(std::shared_ptr<const Runtime> runtime,
+                                                              int device) {
   auto self = std::shared_ptr<CommunicatorThread>(new CommunicatorThread);
   self->crew_.start("wc-communicator", [self, runtime = std::move(runtime), device]() mutable {
     self->run(std::move(runtime), device);

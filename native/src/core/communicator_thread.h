@@ -1,5 +1,5 @@
-// The thread that owns one communicator: its context, its memory and every NCCL call. Everything here but post() and
-// interrupt() belongs to that thread.
+// The thread that owns one communicator: its context, its memory and every NCCL call. Everything here but
+// post() and interrupt() belongs to that thread.
 #pragma once
 
 #include <atomic>

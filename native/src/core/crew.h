@@ -1,4 +1,5 @@
-// Threads that are never joined without a limit: they hold their own state, and whoever waits for them may give up.
+// Threads that are never joined without a limit: they hold their own state, and whoever waits for them may
+// give up.
 #pragma once
 
 #include <condition_variable>

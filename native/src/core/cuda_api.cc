@@ -7,8 +7,7 @@ namespace weightcast {
 CudaApi::CudaApi(const Library& library) {
   auto require = [&library](auto*& function, const char* symbol) {
     if (library.resolve(function, symbol)) return;
-    throw Error(code::kCudaNoDriver,
-                library.path() + " is not a usable CUDA driver: it lacks " + symbol);
+    throw Error(code::kCudaNoDriver, library.path() + " is not a usable CUDA driver: it lacks " + symbol);
   };
 #define WEIGHTCAST_RESOLVE(name, symbol, arguments) require(name, symbol);
   WEIGHTCAST_CUDA_FUNCTIONS(WEIGHTCAST_RESOLVE)

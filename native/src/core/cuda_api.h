@@ -1,4 +1,5 @@
-// The part of the CUDA driver API that we use. Symbols carry their _v2 suffix where the plain name has 32-bit sizes.
+// The part of the CUDA driver API that we use. Symbols carry their _v2 suffix where the plain name has 32-bit
+// sizes.
 #pragma once
 
 #include <cstddef>
@@ -30,35 +31,35 @@ inline constexpr unsigned kEventDisableTiming = 2;
 inline constexpr unsigned kHostAllocPortable = 1;
 }  // namespace cuda
 
-#define WEIGHTCAST_CUDA_FUNCTIONS(F)                                                   \
-  F(init, "cuInit", (unsigned flags))                                                  \
-  F(driver_version, "cuDriverGetVersion", (int* version))                              \
-  F(device_count, "cuDeviceGetCount", (int* count))                                    \
-  F(device_get, "cuDeviceGet", (CudaDevice * device, int ordinal))                     \
-  F(device_name, "cuDeviceGetName", (char* name, int length, CudaDevice device))       \
-  F(device_uuid, "cuDeviceGetUuid_v2", (CudaUuid * uuid, CudaDevice device))           \
-  F(device_memory, "cuDeviceTotalMem_v2", (std::size_t * bytes, CudaDevice device))    \
+#define WEIGHTCAST_CUDA_FUNCTIONS(F)                                                        \
+  F(init, "cuInit", (unsigned flags))                                                       \
+  F(driver_version, "cuDriverGetVersion", (int* version))                                   \
+  F(device_count, "cuDeviceGetCount", (int* count))                                         \
+  F(device_get, "cuDeviceGet", (CudaDevice * device, int ordinal))                          \
+  F(device_name, "cuDeviceGetName", (char* name, int length, CudaDevice device))            \
+  F(device_uuid, "cuDeviceGetUuid_v2", (CudaUuid * uuid, CudaDevice device))                \
+  F(device_memory, "cuDeviceTotalMem_v2", (std::size_t * bytes, CudaDevice device))         \
   F(primary_retain, "cuDevicePrimaryCtxRetain", (CudaContext * context, CudaDevice device)) \
-  F(set_current, "cuCtxSetCurrent", (CudaContext context))                             \
-  F(memory_info, "cuMemGetInfo_v2", (std::size_t * free, std::size_t * total))         \
-  F(allocate, "cuMemAlloc_v2", (DevicePointer * pointer, std::size_t bytes))           \
-  F(release, "cuMemFree_v2", (DevicePointer pointer))                                  \
-  F(host_allocate, "cuMemHostAlloc", (void** pointer, std::size_t bytes, unsigned flags)) \
-  F(host_release, "cuMemFreeHost", (void* pointer))                                    \
-  F(copy_to_device, "cuMemcpyHtoDAsync_v2",                                            \
-    (DevicePointer target, const void* source, std::size_t bytes, CudaStream stream))  \
-  F(copy_to_host, "cuMemcpyDtoHAsync_v2",                                              \
-    (void* target, DevicePointer source, std::size_t bytes, CudaStream stream))        \
-  F(copy_on_device, "cuMemcpyDtoDAsync_v2",                                            \
-    (DevicePointer target, DevicePointer source, std::size_t bytes, CudaStream stream)) \
-  F(stream_create, "cuStreamCreate", (CudaStream * stream, unsigned flags))            \
-  F(stream_destroy, "cuStreamDestroy_v2", (CudaStream stream))                         \
+  F(set_current, "cuCtxSetCurrent", (CudaContext context))                                  \
+  F(memory_info, "cuMemGetInfo_v2", (std::size_t * free, std::size_t * total))              \
+  F(allocate, "cuMemAlloc_v2", (DevicePointer * pointer, std::size_t bytes))                \
+  F(release, "cuMemFree_v2", (DevicePointer pointer))                                       \
+  F(host_allocate, "cuMemHostAlloc", (void** pointer, std::size_t bytes, unsigned flags))   \
+  F(host_release, "cuMemFreeHost", (void* pointer))                                         \
+  F(copy_to_device, "cuMemcpyHtoDAsync_v2",                                                 \
+    (DevicePointer target, const void* source, std::size_t bytes, CudaStream stream))       \
+  F(copy_to_host, "cuMemcpyDtoHAsync_v2",                                                   \
+    (void* target, DevicePointer source, std::size_t bytes, CudaStream stream))             \
+  F(copy_on_device, "cuMemcpyDtoDAsync_v2",                                                 \
+    (DevicePointer target, DevicePointer source, std::size_t bytes, CudaStream stream))     \
+  F(stream_create, "cuStreamCreate", (CudaStream * stream, unsigned flags))                 \
+  F(stream_destroy, "cuStreamDestroy_v2", (CudaStream stream))                              \
   F(stream_wait, "cuStreamWaitEvent", (CudaStream stream, CudaEvent event, unsigned flags)) \
-  F(event_create, "cuEventCreate", (CudaEvent * event, unsigned flags))                \
-  F(event_destroy, "cuEventDestroy_v2", (CudaEvent event))                             \
-  F(event_record, "cuEventRecord", (CudaEvent event, CudaStream stream))               \
-  F(event_query, "cuEventQuery", (CudaEvent event))                                    \
-  F(error_name, "cuGetErrorName", (int result, const char** text))                     \
+  F(event_create, "cuEventCreate", (CudaEvent * event, unsigned flags))                     \
+  F(event_destroy, "cuEventDestroy_v2", (CudaEvent event))                                  \
+  F(event_record, "cuEventRecord", (CudaEvent event, CudaStream stream))                    \
+  F(event_query, "cuEventQuery", (CudaEvent event))                                         \
+  F(error_name, "cuGetErrorName", (int result, const char** text))                          \
   F(error_string, "cuGetErrorString", (int result, const char** text))
 
 struct CudaApi {

@@ -18,8 +18,9 @@ DevicePointer DeviceBuffers::at(BufferId id, ByteSpan span) const {
   if (found == buffers_.end()) throw Error(code::kClosed, "the device buffer was freed");
   const auto& buffer = found->second;
   if (span.offset > buffer.length || span.length > buffer.length - span.offset) {
-    throw Error(code::kArgument, "bytes " + std::to_string(span.offset) + " + " + std::to_string(span.length) +
-                                     " lie outside a device buffer of " + std::to_string(buffer.length) + " bytes");
+    throw Error(code::kArgument, "bytes " + std::to_string(span.offset) + " + " +
+                                     std::to_string(span.length) + " lie outside a device buffer of " +
+                                     std::to_string(buffer.length) + " bytes");
   }
   return buffer.memory.get() + span.offset;
 }

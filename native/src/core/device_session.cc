@@ -51,7 +51,8 @@ void DeviceSession::read(DevicePointer source, std::size_t length,
   allocate_bounce();
   auto size = [length](std::size_t at) { return std::min(kBounceBytes, length - at); };
   auto begin = [&](std::size_t at, int side) {
-    cuda().check(cuda().copy_to_host(bounce_[side].get(), source + at, size(at), copies()), "cuMemcpyDtoHAsync");
+    cuda().check(cuda().copy_to_host(bounce_[side].get(), source + at, size(at), copies()),
+                 "cuMemcpyDtoHAsync");
     cuda().check(cuda().event_record(bounced_[side].get(), copies()), "cuEventRecord");
   };
   if (length > 0) begin(0, 0);
@@ -70,7 +71,8 @@ void DeviceSession::write(DevicePointer target, const void* source, std::size_t 
     const std::size_t size = std::min(kBounceBytes, length - at);
     wait(bounced_[side]);
     std::memcpy(bounce_[side].get(), static_cast<const char*>(source) + at, size);
-    cuda().check(cuda().copy_to_device(target + at, bounce_[side].get(), size, copies()), "cuMemcpyHtoDAsync");
+    cuda().check(cuda().copy_to_device(target + at, bounce_[side].get(), size, copies()),
+                 "cuMemcpyHtoDAsync");
     cuda().check(cuda().event_record(bounced_[side].get(), copies()), "cuEventRecord");
   }
   drain_copies();

@@ -1,4 +1,5 @@
-// What a communicator's thread has of CUDA: the current primary context, two streams, and a small bounce buffer.
+// What a communicator's thread has of CUDA: the current primary context, two streams, and a small bounce
+// buffer.
 #pragma once
 
 #include <array>
@@ -27,8 +28,10 @@ class DeviceSession {
 
   /// Waits for everything that is on the copy stream now.
   void drain_copies();
-  /// Device to host through pinned memory; `consume(bytes, length)` gets the pieces in order while the next one is copied.
-  void read(DevicePointer source, std::size_t length, const std::function<void(const void*, std::size_t)>& consume);
+  /// Device to host through pinned memory; `consume(bytes, length)` gets the pieces in order while the next
+  /// one is copied.
+  void read(DevicePointer source, std::size_t length,
+            const std::function<void(const void*, std::size_t)>& consume);
   void write(DevicePointer target, const void* source, std::size_t length);
 
  private:

@@ -63,14 +63,16 @@ void File::read(void* target, std::size_t length, std::uint64_t offset) const {
 
 void File::expect_size(std::uint64_t size) const {
   if (size_ == size) return;
-  throw changed(path_, "it has " + std::to_string(size_) + " bytes, " + std::to_string(size) + " when planned");
+  throw changed(path_,
+                "it has " + std::to_string(size_) + " bytes, " + std::to_string(size) + " when planned");
 }
 
 void File::expect_unchanged() const {
   struct stat status {};
   if (::fstat(descriptor_, &status) != 0) throw read_error(path_, "read");
   if (std::uint64_t(status.st_size) != size_) {
-    throw changed(path_, "it has " + std::to_string(status.st_size) + " bytes, " + std::to_string(size_) + " before");
+    throw changed(
+        path_, "it has " + std::to_string(status.st_size) + " bytes, " + std::to_string(size_) + " before");
   }
   if (status.st_mtim.tv_sec != modified_.tv_sec || status.st_mtim.tv_nsec != modified_.tv_nsec) {
     throw changed(path_, "it was written to");

@@ -41,7 +41,8 @@ struct Interrupt {
   bool raised() const { return abort.load() || stop.load(); }
 };
 
-/// Pauses that grow from a yield to a millisecond: a short operation is seen at once, a long one costs no core.
+/// Pauses that grow from a yield to a millisecond: a short operation is seen at once, a long one costs no
+/// core.
 class Backoff {
  public:
   void pause(Doorbell& bell) {

@@ -1,5 +1,5 @@
-// A shared library, opened at run time and never closed again: closing libnccl after its first call unmaps the code of a
-// thread that it has detached.
+// A shared library, opened at run time and never closed again: closing libnccl after its first call unmaps
+// the code of a thread that it has detached.
 #pragma once
 
 #include <string>
@@ -9,10 +9,10 @@ namespace weightcast {
 
 /// Where to look for a library, and how to complain.
 struct LibraryQuery {
-  const char* label;             ///< "NCCL", "the CUDA driver"
-  const char* soname;            ///< "libnccl.so.2"
-  std::string explicit_path;     ///< empty: search
-  std::string explicit_source;   ///< who gave it: "the option", "WEIGHTCAST_NCCL_LIBRARY"
+  const char* label;                  ///< "NCCL", "the CUDA driver"
+  const char* soname;                 ///< "libnccl.so.2"
+  std::string explicit_path;          ///< empty: search
+  std::string explicit_source;        ///< who gave it: "the option", "WEIGHTCAST_NCCL_LIBRARY"
   std::vector<std::string> patterns;  ///< glob patterns, tried after the soname
   const char* error_code;
   const char* advice;
@@ -20,8 +20,8 @@ struct LibraryQuery {
 
 class Library {
  public:
-  /// Opens the first that loads: the explicit path alone when there is one, else a copy already in the process, the
-  /// soname, the patterns. @throws Error(query.error_code) that lists everything tried.
+  /// Opens the first that loads: the explicit path alone when there is one, else a copy already in the
+  /// process, the soname, the patterns. @throws Error(query.error_code) that lists everything tried.
   static Library open(const LibraryQuery& query);
 
   /// Path of the file that was mapped.

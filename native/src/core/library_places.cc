@@ -44,8 +44,10 @@ LibraryQuery cuda_query(const std::string& explicit_path) {
       .patterns = {"/usr/lib/*-linux-gnu/libcuda.so.1", "/usr/lib64/libcuda.so.1",
                    "/usr/local/nvidia/lib64/libcuda.so.1", "/usr/lib/wsl/lib/libcuda.so.1"},
       .error_code = code::kCudaNoDriver,
-      .advice = "Install the NVIDIA driver (in a container: run it with GPUs), or set WEIGHTCAST_CUDA_LIBRARY to the "
-                "path of libcuda.so.1.",
+      .advice =
+          "Install the NVIDIA driver (in a container: run it with GPUs), or set WEIGHTCAST_CUDA_LIBRARY to "
+          "the "
+          "path of libcuda.so.1.",
   };
   choose(query, explicit_path, "WEIGHTCAST_CUDA_LIBRARY");
   return query;
@@ -59,8 +61,9 @@ LibraryQuery nccl_query(const std::string& explicit_path) {
       .explicit_source = {},
       .patterns = wheel_folders(),
       .error_code = code::kNcclNotFound,
-      .advice = "Install NCCL (pip install nvidia-nccl-cu13, or nvidia-nccl-cu12, or the libnccl2 package), or set "
-                "WEIGHTCAST_NCCL_LIBRARY to the path of libnccl.so.2.",
+      .advice =
+          "Install NCCL (pip install nvidia-nccl-cu13, or nvidia-nccl-cu12, or the libnccl2 package), or set "
+          "WEIGHTCAST_NCCL_LIBRARY to the path of libnccl.so.2.",
   };
   choose(query, explicit_path, "WEIGHTCAST_NCCL_LIBRARY");
   return query;

@@ -17,7 +17,8 @@ struct NcclUniqueId {
 };
 static_assert(sizeof(NcclUniqueId) == 128);
 
-/// The 48-byte layout of 2.18; newer libraries take it as it is and default the rest. INT_MIN means undefined.
+/// The 48-byte layout of 2.18; newer libraries take it as it is and default the rest. INT_MIN means
+/// undefined.
 struct NcclConfig {
   std::size_t size = 48;
   unsigned magic = 0xcafebeef;
@@ -43,20 +44,20 @@ inline constexpr int kSum = 0;
 inline constexpr int kOldestVersion = 21800;
 }  // namespace nccl
 
-#define WEIGHTCAST_NCCL_FUNCTIONS(F)                                                                     \
-  F(get_unique_id, "ncclGetUniqueId", (NcclUniqueId * id))                                               \
-  F(init_rank, "ncclCommInitRankConfig",                                                                 \
-    (NcclComm * comm, int world_size, NcclUniqueId id, int rank, NcclConfig* config))                    \
-  F(broadcast, "ncclBroadcast",                                                                          \
-    (const void* send, void* receive, std::size_t count, int type, int root, NcclComm comm,              \
-     CudaStream stream))                                                                                 \
-  F(all_reduce, "ncclAllReduce",                                                                         \
-    (const void* send, void* receive, std::size_t count, int type, int op, NcclComm comm,                \
-     CudaStream stream))                                                                                 \
-  F(async_error, "ncclCommGetAsyncError", (NcclComm comm, int* result))                                  \
-  F(finalize, "ncclCommFinalize", (NcclComm comm))                                                       \
-  F(destroy, "ncclCommDestroy", (NcclComm comm))                                                         \
-  F(abort, "ncclCommAbort", (NcclComm comm))                                                             \
+#define WEIGHTCAST_NCCL_FUNCTIONS(F)                                                        \
+  F(get_unique_id, "ncclGetUniqueId", (NcclUniqueId * id))                                  \
+  F(init_rank, "ncclCommInitRankConfig",                                                    \
+    (NcclComm * comm, int world_size, NcclUniqueId id, int rank, NcclConfig* config))       \
+  F(broadcast, "ncclBroadcast",                                                             \
+    (const void* send, void* receive, std::size_t count, int type, int root, NcclComm comm, \
+     CudaStream stream))                                                                    \
+  F(all_reduce, "ncclAllReduce",                                                            \
+    (const void* send, void* receive, std::size_t count, int type, int op, NcclComm comm,   \
+     CudaStream stream))                                                                    \
+  F(async_error, "ncclCommGetAsyncError", (NcclComm comm, int* result))                     \
+  F(finalize, "ncclCommFinalize", (NcclComm comm))                                          \
+  F(destroy, "ncclCommDestroy", (NcclComm comm))                                            \
+  F(abort, "ncclCommAbort", (NcclComm comm))                                                \
   F(group_end, "ncclGroupEnd", ())
 
 struct NcclApi {
@@ -70,7 +71,8 @@ struct NcclApi {
   const char* (*error_string)(int result) = nullptr;
   const char* (*last_error)(NcclComm comm) = nullptr;
 
-  /// "remote process exited or there was a network error (6): <NCCL's last error>". Copies NCCL's one global buffer.
+  /// "remote process exited or there was a network error (6): <NCCL's last error>". Copies NCCL's one global
+  /// buffer.
   std::string describe(int result) const;
 };
 

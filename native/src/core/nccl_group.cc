@@ -32,7 +32,8 @@ void NcclGroup::expect(int result, const Watch& watch, const char* call) {
 }
 
 void NcclGroup::repair_group_depth() const noexcept {
-  // A call that fails early can leave this thread inside a group, where later calls only queue (NCCL 2.23 on).
+  // A call that fails early can leave this thread inside a group, where later calls only queue (NCCL 2.23
+  // on).
   for (int i = 0; i < 16 && nccl().group_end() != nccl::kInvalidUsage; ++i) {
   }
 }
@@ -72,7 +73,8 @@ void NcclGroup::join(const Membership& membership, const Watch& watch) {
   world_size_ = membership.world_size;
   rank_ = membership.rank;
   NcclConfig config;
-  expect(nccl().init_rank(&comm_, world_size_, membership.unique_id, rank_, &config), watch, "ncclCommInitRankConfig");
+  expect(nccl().init_rank(&comm_, world_size_, membership.unique_id, rank_, &config), watch,
+         "ncclCommInitRankConfig");
   if (comm_ == nullptr) fail(nccl::kInvalidUsage, watch, "ncclCommInitRankConfig gave no communicator");
   settle(watch);
 }
@@ -86,8 +88,9 @@ void NcclGroup::broadcast(DevicePointer bytes, std::size_t length, int root, con
 
 void NcclGroup::sum(DevicePointer floats, std::size_t count, const Watch& watch) {
   auto* pointer = reinterpret_cast<void*>(floats);
-  expect(nccl().all_reduce(pointer, pointer, count, nccl::kFloat32, nccl::kSum, comm_, session_.collectives()), watch,
-         "ncclAllReduce");
+  expect(
+      nccl().all_reduce(pointer, pointer, count, nccl::kFloat32, nccl::kSum, comm_, session_.collectives()),
+      watch, "ncclAllReduce");
   settle(watch);
 }
 
@@ -107,9 +110,9 @@ void NcclGroup::expect_healthy(const Watch& watch) {
   if (const int state = async_error(); state != nccl::kSuccess) fail(state, watch, "ncclCommGetAsyncError");
 }
 
-void NcclGroup::end(int (*NcclApi::* call)(NcclComm)) noexcept {
-  // The last call of a communicator can block behind work that is not NCCL's. It gets a thread of its own, so that ours
-  // can give up; we never use the communicator again.
+void NcclGroup::end(int (*NcclApi::*call)(NcclComm)) noexcept {
+  // The last call of a communicator can block behind work that is not NCCL's. It gets a thread of its own, so
+  // that ours can give up; we never use the communicator again.
   auto* comm = std::exchange(comm_, nullptr);
   const auto* api = &nccl();
   auto runtime = session_.shared_runtime();

@@ -1,4 +1,5 @@
-// One NCCL communicator, used by one thread alone. Calls return at once (blocking = 0) and are polled to a deadline.
+// One NCCL communicator, used by one thread alone. Calls return at once (blocking = 0) and are polled to a
+// deadline.
 #pragma once
 
 #include <functional>
@@ -30,8 +31,8 @@ class NcclGroup {
 
   bool joined() const { return comm_ != nullptr; }
 
-  /// The calls below throw Error: WC_NCCL_TIMEOUT at the deadline, WC_NCCL_ABORTED when interrupted, WC_NCCL_FAILED. The
-  /// caller then aborts: nothing else is safe.
+  /// The calls below throw Error: WC_NCCL_TIMEOUT at the deadline, WC_NCCL_ABORTED when interrupted,
+  /// WC_NCCL_FAILED. The caller then aborts: nothing else is safe.
   void join(const Membership& membership, const Watch& watch);
   /// Puts a broadcast of bytes on the stream, in place; it is there when this returns.
   void broadcast(DevicePointer bytes, std::size_t length, int root, const Watch& watch);
@@ -50,8 +51,8 @@ class NcclGroup {
   void abort() noexcept;
   /// Finalises and destroys; aborts at the deadline.
   void leave(const Deadline& deadline) noexcept;
-  /// False while ncclCommAbort or ncclCommDestroy has not returned (foreign work holds the device): the memory that the
-  /// device may still touch must then be left behind.
+  /// False while ncclCommAbort or ncclCommDestroy has not returned (foreign work holds the device): the
+  /// memory that the device may still touch must then be left behind.
   bool ended(const Deadline& deadline) const { return ending_.wait(deadline); }
 
  private:
@@ -60,7 +61,7 @@ class NcclGroup {
   [[noreturn]] void fail(int result, const Watch& watch, const char* call);
   std::string who() const;
   Details details(const Watch& watch) const;
-  void end(int (*NcclApi::* call)(NcclComm)) noexcept;
+  void end(int (*NcclApi::*call)(NcclComm)) noexcept;
   void repair_group_depth() const noexcept;
   const NcclApi& nccl() const { return session_.runtime().nccl(); }
 

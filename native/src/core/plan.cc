@@ -58,7 +58,8 @@ class LayoutBuilder {
     std::uint64_t size = 0;
     switch (range.kind) {
       case RangeKind::file:
-        if (range.source >= plan_.files.size()) throw bad("range " + std::to_string(index) + " names no file");
+        if (range.source >= plan_.files.size())
+          throw bad("range " + std::to_string(index) + " names no file");
         size = plan_.file_sizes[range.source];
         break;
       case RangeKind::device:
@@ -107,7 +108,8 @@ class LayoutBuilder {
   void add_read(Window& window, const Read& read) {
     if (window.reads > 0) {
       Read& last = layout_.reads.back();
-      if (last.kind == read.kind && last.source == read.source && last.piece_offset + last.length == read.piece_offset &&
+      if (last.kind == read.kind && last.source == read.source &&
+          last.piece_offset + last.length == read.piece_offset &&
           last.source_offset + last.length == read.source_offset) {
         last.length += read.length;
         return;

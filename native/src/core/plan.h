@@ -70,7 +70,8 @@ struct FramePlace {
   std::uint64_t length;
 };
 
-/// Consecutive frames that share a slot. The indices are where the batch ends; it begins where the one before ends.
+/// Consecutive frames that share a slot. The indices are where the batch ends; it begins where the one before
+/// ends.
 struct Batch {
   std::size_t frames_end;
   std::size_t windows_end;

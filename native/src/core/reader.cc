@@ -22,8 +22,8 @@ unsigned thread_count(const Plan& plan, const Layout& layout) {
 
 }  // namespace
 
-Reader::Reader(std::shared_ptr<const Plan> plan, std::shared_ptr<const Layout> layout, std::vector<char*> pieces,
-               std::shared_ptr<void> keep, std::shared_ptr<Interrupt> interrupt)
+Reader::Reader(std::shared_ptr<const Plan> plan, std::shared_ptr<const Layout> layout,
+               std::vector<char*> pieces, std::shared_ptr<void> keep, std::shared_ptr<Interrupt> interrupt)
     : shared_(std::make_shared<Shared>()) {
   auto& shared = *shared_;
   shared.plan = std::move(plan);
@@ -54,8 +54,8 @@ Reader::~Reader() {
   }
   shared_->freed.notify_all();
   if (crew_.wait(Deadline::after(kStopLimitMs))) return;
-  // A read hangs (a dead network file system): the thread keeps its pinned memory for good, since freeing it needs the
-  // context that the thread has not.
+  // A read hangs (a dead network file system): the thread keeps its pinned memory for good, since freeing it
+  // needs the context that the thread has not.
   new std::shared_ptr<Shared>(shared_);
 }
 
@@ -81,9 +81,8 @@ void Reader::Shared::work() {
   try {
     std::unique_lock lock(mutex);
     for (;;) {
-      freed.wait(lock, [this] {
-        return stop || next == layout->windows.size() || next < released + pieces.size();
-      });
+      freed.wait(
+          lock, [this] { return stop || next == layout->windows.size() || next < released + pieces.size(); });
       if (stop || next == layout->windows.size()) return;
       const std::size_t window = next++;
       lock.unlock();

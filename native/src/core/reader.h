@@ -18,8 +18,9 @@ namespace weightcast {
 
 class Reader {
  public:
-  /// `pieces` are the addresses of the pinned pieces; window w is read into piece w mod pieces. `bell` rings whenever a
-  /// window is filled or an error appears; `plan`, `layout` and `keep` live as long as a thread does.
+  /// `pieces` are the addresses of the pinned pieces; window w is read into piece w mod pieces. `bell` rings
+  /// whenever a window is filled or an error appears; `plan`, `layout` and `keep` live as long as a thread
+  /// does.
   Reader(std::shared_ptr<const Plan> plan, std::shared_ptr<const Layout> layout, std::vector<char*> pieces,
          std::shared_ptr<void> keep, std::shared_ptr<Interrupt> interrupt);
   ~Reader();
@@ -48,10 +49,10 @@ class Reader {
     std::atomic<bool> stop{false};
     mutable std::mutex mutex;
     std::condition_variable freed;
-    std::size_t next = 0;                   // guarded by mutex
-    std::size_t released = 0;               // guarded by mutex
-    std::vector<std::size_t> filled;        // guarded by mutex: window + 1 that each piece holds
-    std::optional<Error> error;             // guarded by mutex
+    std::size_t next = 0;             // guarded by mutex
+    std::size_t released = 0;         // guarded by mutex
+    std::vector<std::size_t> filled;  // guarded by mutex: window + 1 that each piece holds
+    std::optional<Error> error;       // guarded by mutex
 
     void work();
     void fill(std::size_t window);

@@ -13,13 +13,16 @@ namespace {
 /// Settings that would make NCCL ignore what we ask of it: the unique id, or calls that return at once.
 void refuse_hostile_environment() {
   if (const char* id = std::getenv("NCCL_COMM_ID"); id != nullptr && *id != '\0') {
-    throw Error(code::kConfig,
-                "NCCL_COMM_ID is set in the environment: NCCL would ignore the rendezvous and meet at that address. "
-                "Unset it.");
+    throw Error(
+        code::kConfig,
+        "NCCL_COMM_ID is set in the environment: NCCL would ignore the rendezvous and meet at that address. "
+        "Unset it.");
   }
-  if (const char* blocking = std::getenv("NCCL_COMM_BLOCKING"); blocking != nullptr && std::strcmp(blocking, "0") != 0) {
-    throw Error(code::kConfig,
-                "NCCL_COMM_BLOCKING is set in the environment: NCCL calls could then block for ever. Unset it.");
+  if (const char* blocking = std::getenv("NCCL_COMM_BLOCKING");
+      blocking != nullptr && std::strcmp(blocking, "0") != 0) {
+    throw Error(
+        code::kConfig,
+        "NCCL_COMM_BLOCKING is set in the environment: NCCL calls could then block for ever. Unset it.");
   }
 }
 

@@ -32,7 +32,8 @@ struct RuntimePaths {
 class Runtime {
  public:
   /// Opens libcuda, initialises it, then opens libnccl. Slow: not for the event loop.
-  /// @throws Error WC_CUDA_NO_DRIVER, WC_CUDA_NO_DEVICE, WC_NCCL_NOT_FOUND, WC_NCCL_TOO_OLD, WC_CONFIG_INVALID
+  /// @throws Error WC_CUDA_NO_DRIVER, WC_CUDA_NO_DEVICE, WC_NCCL_NOT_FOUND, WC_NCCL_TOO_OLD,
+  /// WC_CONFIG_INVALID
   static std::shared_ptr<const Runtime> open(const RuntimePaths& paths);
 
   const CudaApi& cuda() const { return cuda_; }
@@ -45,7 +46,8 @@ class Runtime {
   std::vector<DeviceInfo> devices() const;
   MemoryInfo memory(int device) const;
   NcclUniqueId unique_id() const;
-  /// The device's primary context, current on this thread. It is kept for the life of the process: NCCL meets us there.
+  /// The device's primary context, current on this thread. It is kept for the life of the process: NCCL meets
+  /// us there.
   void enter(int device) const;
 
  private:

@@ -28,7 +28,7 @@ WEIGHTCAST_SHA __m128i schedule(__m128i w0, __m128i w4, __m128i w8, __m128i w12)
 }
 
 __attribute__((target("sha,sse4.1,ssse3"))) void compress(std::uint32_t state[8], const std::uint8_t* data,
-                                                         std::size_t blocks) {
+                                                          std::size_t blocks) {
   const __m128i big_endian = _mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3);
   // The instructions want the state as (A,B,E,F) and (C,D,G,H), most significant word first.
   const __m128i dcba = _mm_loadu_si128(reinterpret_cast<const __m128i*>(state));

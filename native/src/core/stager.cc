@@ -69,8 +69,9 @@ void Stager::queue_device_copies() {
   for (; device_copy_ < layout_->batches[batch_].device_copies_end; ++device_copy_) {
     const DeviceCopy& copy = layout_->device_copies[device_copy_];
     const auto source = buffers_.at(plan_->device_buffers[copy.source], {copy.source_offset, copy.length});
-    cuda.check(cuda.copy_on_device(slot.memory.get() + copy.slot_offset, source, copy.length, session_.copies()),
-               "cuMemcpyDtoDAsync");
+    cuda.check(
+        cuda.copy_on_device(slot.memory.get() + copy.slot_offset, source, copy.length, session_.copies()),
+        "cuMemcpyDtoDAsync");
   }
 }
 

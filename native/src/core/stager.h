@@ -13,10 +13,11 @@ class Stager {
  public:
   /// Opens the files and starts to read. @throws Error
   Stager(DeviceSession& session, const DeviceBuffers& buffers, std::shared_ptr<const Plan> plan,
-         std::shared_ptr<const Layout> layout, std::shared_ptr<Staging> staging, std::shared_ptr<Interrupt> interrupt);
+         std::shared_ptr<const Layout> layout, std::shared_ptr<Staging> staging,
+         std::shared_ptr<Interrupt> interrupt);
 
-  /// Queues the copies that can be queued: windows that are read, into slots of batches before `sent + slots`.
-  /// True when it did something. @throws Error
+  /// Queues the copies that can be queued: windows that are read, into slots of batches before `sent +
+  /// slots`. True when it did something. @throws Error
   bool advance(std::size_t batches_sent);
 
   /// Batches whose copies are all queued; their slot's `staged` event stands behind the copies.

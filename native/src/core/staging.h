@@ -38,7 +38,8 @@ class StagingPool {
     auto staging = std::make_shared<Staging>();
     staging->size = size;
     for (std::uint32_t i = 0; i < size.slots; ++i) {
-      staging->slots.push_back({make_device_memory(cuda_, size.slot_bytes), make_event(cuda_), make_event(cuda_)});
+      staging->slots.push_back(
+          {make_device_memory(cuda_, size.slot_bytes), make_event(cuda_), make_event(cuda_)});
     }
     for (std::uint32_t i = 0; i < size.pieces; ++i) {
       staging->pieces.push_back({make_pinned_memory(cuda_, size.piece_bytes), make_event(cuda_)});

@@ -4,7 +4,8 @@
 
 namespace weightcast {
 
-/// Something that runs on threads of its own and must not outlive the environment that started it, if it can be helped.
+/// Something that runs on threads of its own and must not outlive the environment that started it, if it can
+/// be helped.
 class Stoppable {
  public:
   virtual ~Stoppable() = default;

@@ -1,4 +1,5 @@
-// Lets one of many callers through at most 30 times a second: progress reports are coalesced where they arise.
+// Lets one of many callers through at most 30 times a second: progress reports are coalesced where they
+// arise.
 #pragma once
 
 #include <atomic>

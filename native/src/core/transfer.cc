@@ -59,7 +59,8 @@ TransferStats Transfer::run(NcclGroup& group, const Deadline& deadline, const Pr
     bool moved = stager_->advance(batches_sent_);
     moved |= retire_batches();
     if (batches_issued_ < stager_->batches_queued()) {
-      watch.operation = "broadcast of frame " + std::to_string(*frames_issued_ + 1) + " of " + std::to_string(total);
+      watch.operation =
+          "broadcast of frame " + std::to_string(*frames_issued_ + 1) + " of " + std::to_string(total);
       send_next_frame(group, watch);
       moved = true;
     }
