@@ -15,7 +15,9 @@ const PACKED = ['--packed-buffer-bytes', '100000'];
 
 /** What each version is the witness of. */
 const DIALECTS = [
+  ['0.30.0', 'three steps, joined by the unique id in init'],
   ['0.28.0', 'three steps, packing told at init, joined by the store'],
+  ['0.27.1', 'three steps, packing told at each update'],
   ['0.24.0', 'three steps, start body, packing told at each update'],
   ['0.18.1', 'one shot'],
 ] as const;

@@ -160,7 +160,7 @@ await lane('vllm 0.32.0', vllmPackages('0.32.0'), (python) => {
     await expectServes(one, 'b');
   });
 
-  test('a sender killed in the middle of a transfer leaves broken engines, and a push by files heals them in place', async () => {
+  test('a sender killed in the middle of a transfer leaves engines that only a push by files resumes, healed in place', async () => {
     const engines = [one, two];
     const before = engines.map(sessionsOpened);
     const sender = spawn(
@@ -184,6 +184,15 @@ await lane('vllm 0.32.0', vllmPackages('0.32.0'), (python) => {
       expect(await isPaused(server)).toBe(true); // answered only after its receive has ended
       expect(server.log()).toContain('"POST /update_weights HTTP/1.1" 500');
     }
+
+    const refused = await push(models.directory('a'), engines, [...NCCL, ...PACKED]);
+    expect(refused.report, refused.stderr).toMatchObject({
+      outcome: 'quarantined',
+      engines: [{ state: 'quarantined' }, { state: 'quarantined' }],
+    });
+    expect(refused.code).toBe(3);
+    for (const server of engines) expect(await isPaused(server)).toBe(true);
+
     const pushed = await push(models.directory('c'), engines, ['--transport', 'filesystem']);
     expect(pushed.report, pushed.stderr).toMatchObject({ outcome: 'updated' });
     expect(pushed.code).toBe(0);
