@@ -169,11 +169,15 @@ interface Addon extends Binding {
 const root = fileURLToPath(new URL('..', import.meta.url));
 
 function load(): Binding {
-  const tried = [
-    process.env['WEIGHTCAST_ADDON'] ?? null,
-    `${root}build/Release/weightcast.node`,
-    `${root}prebuilds/${process.platform}-${process.arch}/weightcast.glibc.node`,
-  ].filter((path): path is string => path !== null);
+  // An explicit path that does not load is an error, never a silent fallback.
+  const explicit = process.env['WEIGHTCAST_ADDON'];
+  const tried =
+    explicit === undefined || explicit === ''
+      ? [
+          `${root}build/Release/weightcast.node`,
+          `${root}prebuilds/${process.platform}-${process.arch}/weightcast.glibc.node`,
+        ]
+      : [explicit];
   const found = tried.find((path) => existsSync(path));
   if (found === undefined) {
     throw new WeightcastError(

@@ -54,6 +54,8 @@ export interface Capabilities {
   readonly weightTransfer: boolean;
   /** `isPaused` says false after a pause by 'keep', though it holds. */
   readonly isPausedLiesAfterKeep: boolean;
+  /** `update_weights` may answer before the last bytes have arrived: there is no device synchronisation before 0.18. */
+  readonly updateAnswersEarly: boolean;
 }
 
 /** One engine's seat in a communicator: its workers are ranks rankOffset .. rankOffset + its world size - 1. */

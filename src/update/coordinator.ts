@@ -1,123 +1,85 @@
-/** One update from a to b: preflight → pause → transfer → verify → reset → resume, and what to do when a step fails. */
-import { asWeightcastError, type WeightcastError } from '../errors.js';
-import type { Checkpoint } from '../weights/checkpoint.js';
+/** The part of an update that touches engines: pause → transfer → verify → reset → resume, and what to do when a step fails. */
+import { asWeightcastError, WeightcastError } from '../errors.js';
 import { type Attempt, type Carrier, enginesIn } from './attempt.js';
 import type { DigestBook } from './digests.js';
-import { reportError, UpdateError } from './error.js';
 import { verifyByFingerprint } from './fingerprint.js';
 import { heal } from './heal.js';
-import type { Ledger } from './ledger.js';
 import { pauseAll, resetCaches, resume } from './pause.js';
-import type { EngineReport, TransferReport, UpdateReport } from './types.js';
-import { unproved, verifyReceived } from './verify.js';
+import type { TransferReport } from './types.js';
+import { unproved, verifyByDigest } from './verify.js';
 
 export interface Prepared {
   readonly attempt: Attempt;
   readonly carrier: Carrier;
-  /** null: no digests in this update. */
-  readonly book: DigestBook | null;
+  /** Digests of the checkpoint: taken before the pause where `digest` is set, on the spot where an engine has to be healed. */
+  readonly book: DigestBook;
+  readonly digest: boolean;
   readonly fingerprint: boolean;
+  readonly onTransferred: (transfer: TransferReport) => void;
 }
 
-/** Runs the part that touches engines. Never throws for an engine's sake: the ledger tells. */
-export async function carryOut(prepared: Prepared): Promise<TransferReport | null> {
-  const { attempt, carrier, book } = prepared;
+/**
+ * Pauses, transfers, proves and resumes. The ledger tells what became of each engine.
+ *
+ * @throws what kept the fleet from being paused: everybody was resumed on the old version then; or an interruption, after which the ledger is as defined as
+ * after any failure
+ */
+export async function carryOut(prepared: Prepared): Promise<void> {
+  const { attempt, book } = prepared;
   await pauseAll(attempt);
-
-  attempt.ledger.enter('transfer');
-  const transfer = await carrier.transfer(attempt).catch((error: unknown) => {
-    // Refused before anything was opened (an interruption): engines are as the ledger says.
+  try {
+    await transferAndResume(prepared);
+  } catch (error) {
+    // Whatever was thrown where nothing should throw: nobody stays in between.
+    for (const engine of enginesIn(attempt, 'receiving', 'received', 'verified')) {
+      attempt.ledger.quarantine(engine.id, error);
+    }
     for (const engine of enginesIn(attempt, 'paused')) attempt.ledger.fail(engine.id, error);
-    return null;
-  });
-
-  await verifyReceived(attempt, book);
-  await resetCaches(attempt);
-  const ready = enginesIn(attempt, 'received', 'verified');
-  if (ready.length > 0) {
-    attempt.ledger.enter('resume');
-    await resume(attempt, ready, 'serving-new');
   }
-  await heal(attempt, book);
-  if (prepared.fingerprint) {
-    const before = attempt.ledger.in('quarantined').length;
-    await verifyByFingerprint(attempt);
-    if (attempt.ledger.in('quarantined').length > before) {
-      await heal(attempt, book);
-      await verifyByFingerprint(attempt);
+  try {
+    await heal(attempt, book);
+  } catch (error) {
+    for (const engine of enginesIn(attempt, 'paused', 'receiving', 'received', 'verified')) {
+      attempt.ledger.quarantine(
+        engine.id,
+        asWeightcastError(error, 'WC_UPDATE_QUARANTINED', { phase: 'heal' }),
+      );
     }
   }
+  if (prepared.fingerprint) await fingerprint(prepared);
   explainMissingProof(prepared);
-  return transfer;
+  if (attempt.signal.aborted && enginesIn(attempt, 'serving-new').length < attempt.engines.length) {
+    throw new WeightcastError('WC_UPDATE_ABORTED', 'interrupted');
+  }
 }
 
-function explainMissingProof({ attempt, book, fingerprint }: Prepared): void {
-  if (book !== null || fingerprint) return;
-  for (const engine of enginesIn(attempt, 'serving-new'))
-    attempt.ledger.proof(engine.id, unproved('--verify none'));
+async function transferAndResume({ attempt, carrier, book, digest, onTransferred }: Prepared): Promise<void> {
+  const { ledger } = attempt;
+  ledger.enter('transfer');
+  onTransferred(await carrier.transfer(attempt));
+  if (digest) {
+    ledger.enter('verify');
+    await verifyByDigest(attempt, book, enginesIn(attempt, 'received'));
+  }
+  await resetCaches(attempt);
+  const ready = enginesIn(attempt, 'received', 'verified');
+  if (ready.length === 0) return;
+  ledger.enter('resume');
+  await resume(attempt, ready, 'serving-new');
 }
 
-export interface ReportParts {
-  readonly ledger: Ledger;
-  readonly head: Omit<UpdateReport, 'outcome' | 'engines' | 'phases' | 'pauseMs' | 'notes' | 'error'>;
-  /** What ended the update before its time, if anything did. */
-  readonly error: unknown;
+/** What a fingerprint excludes is healed where that is allowed, and then has to agree. */
+async function fingerprint({ attempt, book }: Prepared): Promise<void> {
+  const before = attempt.ledger.in('quarantined').length;
+  await verifyByFingerprint(attempt);
+  if (attempt.ledger.in('quarantined').length === before) return;
+  await heal(attempt, book);
+  await verifyByFingerprint(attempt);
 }
 
-/** The report; throws it inside an UpdateError unless every engine serves the new version. */
-export function conclude({ ledger, head, error }: ReportParts): UpdateReport {
-  const pauseMs = ledger.pauseMs();
-  const { engines, phases } = ledger.close();
-  const outcome = outcomeOf(engines);
-  const first = error ?? ledger.firstError();
-  const report: UpdateReport = {
-    ...head,
-    outcome,
-    engines,
-    phases,
-    pauseMs,
-    notes: ledger.notes,
-    error: outcome === 'updated' || first === null ? null : reportError(first),
-  };
-  if (outcome === 'updated') return report;
-  const cause = asWeightcastError(first ?? new Error('no engine took the new version'), 'WC_UPDATE_FAILED');
-  throw new UpdateError(cause.code, explain(outcome, engines, cause), report, {
-    engine: cause.engine ?? undefined,
-    phase: cause.phase ?? undefined,
-    remedy: cause.remedy,
-    cause,
-  });
-}
-
-function outcomeOf(engines: readonly EngineReport[]): UpdateReport['outcome'] {
-  if (
-    engines.some((engine) =>
-      ['quarantined', 'paused', 'receiving', 'received', 'verified'].includes(engine.state),
-    )
-  )
-    return 'quarantined';
-  return engines.every((engine) => engine.state === 'serving-new') ? 'updated' : 'failed';
-}
-
-function explain(
-  outcome: UpdateReport['outcome'],
-  engines: readonly EngineReport[],
-  cause: WeightcastError,
-): string {
-  if (outcome === 'failed') return `${cause.message} (nothing changed: the fleet serves the old version)`;
-  const stuck = engines
-    .filter((engine) => engine.state !== 'serving-new' && engine.state !== 'serving-old')
-    .map((engine) => engine.id);
-  return `${cause.message} (paused and excluded: ${stuck.join(', ')})`;
-}
-
-/** Facts of the checkpoint for a report, also when it could not be opened. */
-export function describeWeights(path: string, checkpoint: Checkpoint | null): UpdateReport['weights'] {
-  return {
-    path,
-    tensors: checkpoint?.tensors.length ?? 0,
-    bytes: checkpoint?.byteLength ?? 0,
-    files: checkpoint?.files.length ?? 0,
-    digest: null,
-  };
+function explainMissingProof({ attempt, digest, fingerprint }: Prepared): void {
+  if (digest || fingerprint) return;
+  for (const engine of enginesIn(attempt, 'serving-new')) {
+    attempt.ledger.proofUnlessDigest(engine.id, unproved('--verify none'));
+  }
 }

@@ -1,7 +1,7 @@
 /** SHA-256 of what is sent, taken before the pause, for every form in which an engine may report it. */
 import { createHash } from 'node:crypto';
 import type { Checksums } from '../engines/admin.js';
-import { asWeightcastError } from '../errors.js';
+import { asWeightcastError, WeightcastError } from '../errors.js';
 import { native } from '../native.js';
 import type { Checkpoint } from '../weights/checkpoint.js';
 import {
@@ -14,7 +14,6 @@ import {
 } from '../weights/proof.js';
 
 export interface DigestOptions {
-  readonly signal: AbortSignal;
   readonly onProgress: (bytes: number, totalBytes: number) => void;
   /** What earlier proofs of the same fleet showed, by tensor-parallel size: only those forms are hashed. Filled by every judgement without a mismatch. */
   readonly learned: Map<number, ProofVerdict>;
@@ -41,20 +40,35 @@ export class DigestBook {
    *
    * @throws WeightcastError WC_FILE_READ, WC_CHECKPOINT_CHANGED
    */
-  async prepare(tpSize: number): Promise<void> {
-    if (this.#pages.has(tpSize)) return;
+  async prepare(tpSize: number, signal: AbortSignal): Promise<Page> {
+    const known = this.#pages.get(tpSize);
+    if (known !== undefined) return known;
     const all = candidatesFor(this.#checkpoint.tensors, tpSize);
     const before = this.#options.learned.get(tpSize);
     const plan = before === undefined ? all : narrow(all, before);
-    this.#pages.set(tpSize, { plan, digests: await hashPlan(plan, this.#options) });
+    const page = { plan, digests: await hashPlan(plan, signal, this.#options.onProgress) };
+    this.#pages.set(tpSize, page);
+    return page;
   }
 
-  /** Compares what an engine reports; hashes on the spot when its tensor-parallel size is not the one expected. */
-  async judge(reported: Checksums): Promise<ProofVerdict> {
+  /**
+   * Compares what an engine reports. Hashes on the spot what was not prepared: the tensor-parallel size is not the number of workers where
+   * there are pipeline or data-parallel ones.
+   *
+   * @throws WeightcastError WC_ENGINE_PROTOCOL when it reports more tensor-parallel workers than it has, WC_FILE_READ
+   */
+  async judge(
+    reported: Checksums,
+    limits: { readonly workers: number; readonly timeoutMs: number },
+  ): Promise<ProofVerdict> {
     const tpSize = tensorParallelSize(reported);
-    await this.prepare(tpSize);
-    const page = this.#pages.get(tpSize);
-    if (page === undefined) throw new Error('unreachable: the page was just prepared');
+    if (tpSize > limits.workers) {
+      throw new WeightcastError(
+        'WC_ENGINE_PROTOCOL',
+        `it reports ${tpSize} tensor-parallel workers and has ${limits.workers}`,
+      );
+    }
+    const page = await this.prepare(tpSize, AbortSignal.timeout(limits.timeoutMs));
     const verdict = judge(page.plan, page.digests, reported);
     if (verdict.mismatched.length === 0 && verdict.unreported.length === 0) {
       if (!this.#options.learned.has(tpSize)) this.#options.learned.set(tpSize, verdict);
@@ -84,19 +98,23 @@ export function tensorParallelSize(reported: Checksums): number {
   );
 }
 
-async function hashPlan(plan: ProofPlan, options: DigestOptions): Promise<string[]> {
-  options.signal.throwIfAborted();
+async function hashPlan(
+  plan: ProofPlan,
+  signal: AbortSignal,
+  onProgress: DigestOptions['onProgress'],
+): Promise<string[]> {
+  signal.throwIfAborted();
   const { job, totalBytes } = toHashJob(plan);
-  const hash = native().sha256(job, (bytes) => options.onProgress(bytes, totalBytes));
+  const hash = native().sha256(job, (bytes) => onProgress(bytes, totalBytes));
   const cancel = () => hash.cancel();
-  options.signal.addEventListener('abort', cancel, { once: true });
+  signal.addEventListener('abort', cancel, { once: true });
   try {
     const bytes = Buffer.from(await hash.result);
     return Array.from({ length: bytes.length / 32 }, (_, i) => bytes.toString('hex', 32 * i, 32 * i + 32));
   } catch (error) {
-    options.signal.throwIfAborted();
+    signal.throwIfAborted();
     throw asWeightcastError(error, 'WC_FILE_READ', { phase: 'preflight' });
   } finally {
-    options.signal.removeEventListener('abort', cancel);
+    signal.removeEventListener('abort', cancel);
   }
 }

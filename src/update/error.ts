@@ -10,6 +10,11 @@ export class UpdateError extends WeightcastError {
     this.name = 'UpdateError';
     this.report = report;
   }
+
+  /** Also across two copies of the package, like its base; a plain WeightcastError is none. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    return value instanceof WeightcastError && 'report' in value;
+  }
 }
 
 /** Plain data of an error for a report. */

@@ -1,6 +1,6 @@
 /** Proof by fingerprint, right after the resume: all engines must score a fixed prompt alike. */
 import type { PromptScore } from '../engines/admin.js';
-import { asWeightcastError, WeightcastError } from '../errors.js';
+import { asWeightcastError, hasCode, WeightcastError } from '../errors.js';
 import { type EngineLink, onAll } from '../fleet/engine.js';
 import { type Attempt, enginesIn } from './attempt.js';
 import { unproved } from './verify.js';
@@ -12,7 +12,10 @@ import { unproved } from './verify.js';
 const PROMPT = [11, 7, 42, 3, 29, 17, 5, 53, 23, 37, 2, 61, 13, 47, 19, 31];
 const TOLERANCE = 0.2;
 
-/** Scores on every engine that serves the new version; those that disagree with the majority are paused and quarantined. */
+/**
+ * Scores on every engine that serves the new version; those that disagree are paused and quarantined. Engines that were proved by digest are right
+ * by definition; without any, the majority is. A prompt that can't be scored proves nothing, but harms nobody.
+ */
 export async function verifyByFingerprint(attempt: Attempt): Promise<void> {
   const { ledger, settings, facts } = attempt;
   const engines = enginesIn(attempt, 'serving-new');
@@ -28,20 +31,24 @@ export async function verifyByFingerprint(attempt: Attempt): Promise<void> {
   ledger.enter('fingerprint');
   const { done, failed } = await onAll(engines, (engine) => {
     const model = facts.get(engine.id)?.model;
-    if (model === null || model === undefined)
+    if (model === null || model === undefined) {
       throw new WeightcastError('WC_ENGINE_PROTOCOL', 'it lists no model to score with');
+    }
     return engine.call(engine.admin.scorePrompt({ model, tokens: PROMPT }), {
       timeoutMs: settings.timeouts.score,
     });
   });
+  const agreement = agreeing(
+    done,
+    new Set(engines.filter(({ id }) => ledger.provedByDigest(id)).map(({ id }) => id)),
+  );
+  const excluded = new Map<string, unknown>();
   for (const [id, error] of failed) {
-    ledger.proofUnlessDigest(
-      id,
-      unproved(`the prompt could not be scored: ${error instanceof Error ? error.message : String(error)}`),
-    );
-    await exclude(attempt, engines, id, error);
+    const text = error instanceof Error ? error.message : String(error);
+    ledger.proofUnlessDigest(id, unproved(`the prompt could not be scored: ${text}`));
+    ledger.note(`${id}: no fingerprint, the prompt could not be scored: ${text}`);
+    if (hasCode(error, 'WC_ENGINE_DEAD') || hasCode(error, 'WC_ENGINE_UNREACHABLE')) excluded.set(id, error);
   }
-  const agreement = majority(done);
   for (const id of done.keys()) {
     const agrees = agreement.has(id);
     ledger.proofUnlessDigest(id, {
@@ -53,13 +60,21 @@ export async function verifyByFingerprint(attempt: Attempt): Promise<void> {
       engineMs: 0,
       note: `${agreement.size} of ${engines.length} engines score the prompt alike (±${TOLERANCE})`,
     });
-    if (agrees) continue;
-    const what =
-      agreement.size === 0
-        ? 'the engines disagree and none is in the majority, so none can be trusted'
-        : 'it scores the fixed prompt unlike the rest of the fleet';
-    await exclude(attempt, engines, id, new WeightcastError('WC_VERIFY_MISMATCH', what));
+    if (!agrees) excluded.set(id, disagreement(agreement.size));
   }
+  const outcasts = engines.filter((engine) => excluded.has(engine.id));
+  await onAll(outcasts, (engine) => exclude(attempt, engine, excluded.get(engine.id)));
+}
+
+/** Engines that score like a trusted one; without a trusted one those of the majority. */
+export function agreeing(
+  scores: ReadonlyMap<string, PromptScore>,
+  trusted: ReadonlySet<string>,
+): ReadonlySet<string> {
+  const references = [...scores].filter(([id]) => trusted.has(id)).map(([, score]) => score);
+  if (references.length === 0) return majority(scores);
+  const same = [...scores].filter(([, score]) => references.some((reference) => alike(reference, score)));
+  return new Set(same.map(([id]) => id));
 }
 
 /** The engines of the largest group that agrees pairwise with its first member, if it is more than half; else none. */
@@ -79,26 +94,28 @@ function alike(a: PromptScore, b: PromptScore): boolean {
   );
 }
 
-async function exclude(
-  attempt: Attempt,
-  engines: readonly EngineLink[],
-  id: string,
-  error: unknown,
-): Promise<void> {
+function disagreement(agreeing: number): WeightcastError {
+  return new WeightcastError(
+    'WC_VERIFY_MISMATCH',
+    agreeing === 0
+      ? 'the engines disagree and none is in the majority, so none can be trusted'
+      : 'it scores the fixed prompt unlike the rest of the fleet',
+  );
+}
+
+async function exclude(attempt: Attempt, engine: EngineLink, error: unknown): Promise<void> {
   const { ledger, settings } = attempt;
-  const engine = engines.find((candidate) => candidate.id === id);
-  if (engine === undefined) return;
-  const cause = asWeightcastError(error, 'WC_VERIFY_MISMATCH', { engine: id, phase: 'fingerprint' });
-  ledger.pauseRequested(id);
+  const cause = asWeightcastError(error, 'WC_VERIFY_MISMATCH', { engine: engine.id, phase: 'fingerprint' });
+  ledger.pauseRequested(engine.id);
   try {
     await engine.call(engine.admin.pause({ mode: 'abort', clearCache: true }), {
       timeoutMs: settings.timeouts.pause,
     });
-    ledger.quarantine(id, cause);
+    ledger.quarantine(engine.id, cause);
   } catch (pauseError) {
-    ledger.quarantine(id, cause);
+    ledger.quarantine(engine.id, cause, `${cause.message}; it could not be paused, so it may be serving`);
     ledger.note(
-      `${id} disagrees and could not be paused (${String(pauseError)}): take it out of the load balancer`,
+      `${engine.id} disagrees and could not be paused (${String(pauseError)}): take it out of the load balancer`,
     );
   }
 }

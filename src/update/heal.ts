@@ -1,16 +1,19 @@
 /**
  * What becomes of engines that an update left neither old nor new. A disk load is a full recovery in place (contracts: vLLM, Failure and
- * recovery), but only one version may be served: the new one if any engine has it already or the fallback allows it, else the old one
- * from the `recover` directory.
+ * recovery), but only one version may be served: the new one if any engine has it already or the fallback allows it, else the one in the
+ * `recover` directory, by every engine.
  */
-import type { Attempt } from './attempt.js';
-import { enginesIn } from './attempt.js';
-import type { DigestBook } from './digests.js';
-import { resetCaches, resume } from './pause.js';
+import { basename } from 'node:path';
+import { asWeightcastError } from '../errors.js';
+import { type EngineLink, onAll } from '../fleet/engine.js';
+import { openCheckpoint } from '../weights/checkpoint.js';
+import { type Attempt, enginesIn } from './attempt.js';
+import { DigestBook } from './digests.js';
+import { pauseModeFor, resetCaches, resume } from './pause.js';
 import { loadFromDisk } from './transfer-files.js';
 import { verifyByDigest } from './verify.js';
 
-export type HealingPlan = 'load-new' | 'load-old' | 'resume-old' | 'leave';
+export type HealingPlan = 'load-new' | 'load-recover' | 'resume-old' | 'leave';
 
 export interface Damage {
   /** Engines that hold or serve the new version. */
@@ -18,7 +21,6 @@ export interface Damage {
   /** Engines that still hold the old version, paused. */
   readonly untouched: number;
   readonly quarantined: number;
-  /** Engines that can be asked to load a directory at all. */
   readonly fallback: boolean;
   readonly recover: boolean;
   /** The user asked to stop: engines that still hold the old version keep it. */
@@ -31,12 +33,12 @@ export function planHealing(damage: Damage): HealingPlan {
   if (damage.onNew > 0) return damage.fallback ? 'load-new' : 'leave';
   if (damage.quarantined === 0 || (damage.interrupted && damage.untouched > 0)) return 'resume-old';
   if (damage.fallback) return 'load-new';
-  if (damage.recover) return 'load-old';
+  if (damage.recover) return 'load-recover';
   return damage.untouched > 0 ? 'resume-old' : 'leave';
 }
 
-/** Heals what can be healed and resumes it; what can't stays quarantined. Not interruptible. */
-export async function heal(attempt: Attempt, book: DigestBook | null): Promise<void> {
+/** Heals what can be healed, proves it and resumes it; what can't stays quarantined. Not interruptible. */
+export async function heal(attempt: Attempt, book: DigestBook): Promise<void> {
   const { ledger, settings, checkpoint } = attempt;
   const untouched = enginesIn(attempt, 'paused');
   const quarantined = enginesIn(attempt, 'quarantined');
@@ -50,26 +52,55 @@ export async function heal(attempt: Attempt, book: DigestBook | null): Promise<v
   });
   switch (plan) {
     case 'leave':
-      for (const engine of untouched)
-        ledger.quarantine(engine.id, new Error('holds the old version while others serve the new one'));
+      for (const engine of untouched) {
+        ledger.quarantine(engine.id, new Error('it holds the old version while others serve the new one'));
+      }
       return;
     case 'resume-old':
       ledger.enter('resume');
-      await resume(attempt, untouched, 'serving-old');
-      return;
+      return resume(attempt, untouched, 'serving-old');
     case 'load-new': {
       ledger.enter('heal');
-      await loadFromDisk(attempt, [...untouched, ...quarantined], checkpoint.path ?? '');
-      if (book !== null) await verifyByDigest(attempt, book, enginesIn(attempt, 'received'));
-      await resetCaches(attempt);
-      await resume(attempt, enginesIn(attempt, 'received', 'verified'), 'serving-new');
-      return;
+      await reload(attempt, [...untouched, ...quarantined], checkpoint.path ?? '', book);
+      for (const engine of enginesIn(attempt, 'received', 'verified')) ledger.healed(engine.id);
+      return resume(attempt, enginesIn(attempt, 'received', 'verified'), 'serving-new');
     }
-    case 'load-old': {
+    case 'load-recover': {
       ledger.enter('heal');
-      await loadFromDisk({ ...attempt, version: null }, quarantined, settings.recover ?? '');
-      await resume(attempt, [...untouched, ...enginesIn(attempt, 'received')], 'serving-old');
-      return;
+      const directory = settings.recover ?? '';
+      const old = { ...attempt, version: `recovered:${basename(directory)}` };
+      await reload(old, [...untouched, ...quarantined], directory, await bookOf(directory));
+      const recovered = enginesIn(attempt, 'received', 'verified');
+      for (const engine of recovered) ledger.reverted(engine.id);
+      return resume(attempt, recovered, 'serving-old');
     }
   }
+}
+
+/** Pauses again (an engine whose resume was not confirmed may be serving), loads, proves where the engine can, resets caches. */
+async function reload(
+  attempt: Attempt,
+  engines: readonly EngineLink[],
+  directory: string,
+  book: DigestBook,
+): Promise<void> {
+  const { ledger, settings } = attempt;
+  const { failed } = await onAll(engines, async (engine) => {
+    ledger.pauseRequested(engine.id);
+    const mode = pauseModeFor(attempt, engine);
+    await engine.call(engine.admin.pause({ mode, clearCache: settings.clearCache }), {
+      timeoutMs: settings.timeouts.pause,
+    });
+  });
+  for (const [id, error] of failed) {
+    ledger.quarantine(id, asWeightcastError(error, 'WC_ENGINE_UNREACHABLE', { engine: id, phase: 'heal' }));
+  }
+  const paused = engines.filter((engine) => !failed.has(engine.id));
+  await loadFromDisk(attempt, paused, directory);
+  if (settings.verify !== 'none') await verifyByDigest(attempt, book, enginesIn(attempt, 'received'));
+  await resetCaches(attempt);
+}
+
+async function bookOf(directory: string): Promise<DigestBook> {
+  return new DigestBook(await openCheckpoint(directory), { onProgress: () => undefined, learned: new Map() });
 }

@@ -101,9 +101,13 @@ export class Ledger {
   }
 
   /** Quarantines with its cause; an engine keeps its first cause. */
-  quarantine(id: string, error: unknown): void {
+  quarantine(
+    id: string,
+    error: unknown,
+    reason = error instanceof Error ? error.message : String(error),
+  ): void {
     this.fail(id, error);
-    this.set(id, 'quarantined', error instanceof Error ? error.message : String(error));
+    this.set(id, 'quarantined', reason);
   }
 
   fail(id: string, error: unknown): void {
@@ -114,6 +118,13 @@ export class Ledger {
     this.#account(id).error = null;
   }
 
+  /** It serves an older version again: nothing of the new one is true of it. */
+  reverted(id: string): void {
+    const account = this.#account(id);
+    account.proof = null;
+    account.transport = null;
+  }
+
   identify(id: string, facts: { readonly engineVersion?: string; readonly workers?: number }): void {
     const account = this.#account(id);
     account.engineVersion = facts.engineVersion ?? account.engineVersion;
@@ -121,7 +132,9 @@ export class Ledger {
   }
 
   pauseRequested(id: string): void {
-    this.#account(id).pauseAtMs ??= this.#now();
+    const account = this.#account(id);
+    account.pauseAtMs ??= this.#now();
+    account.resumeAtMs = null;
   }
 
   resumed(id: string): void {
@@ -135,6 +148,11 @@ export class Ledger {
 
   proof(id: string, proof: ProofReport): void {
     this.#account(id).proof = proof;
+  }
+
+  provedByDigest(id: string): boolean {
+    const { proof } = this.#account(id);
+    return proof?.method === 'digest' && proof.proved > 0 && proof.mismatched.length === 0;
   }
 
   /** A digest says more than a fingerprint, so it stays. */

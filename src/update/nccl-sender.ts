@@ -1,6 +1,7 @@
 /** The NCCL side of a session: the runtime, the group that stands between updates, and what it stages before a pause. */
 
 import { asWeightcastError, WeightcastError } from '../errors.js';
+import { onAll } from '../fleet/engine.js';
 import type { NativeRuntime } from '../native.js';
 import { type Group, type GroupMember, groupStands, openGroup } from '../transports/nccl/group.js';
 import { openRuntime } from '../transports/nccl/runtime.js';
@@ -15,6 +16,9 @@ import type { UpdateReport } from './types.js';
 
 /** Device staging for small frames; a frame that is larger gets a slot of its size. */
 const SLOT_BYTES = 64 * 1024 * 1024;
+
+/** Milliseconds that an engine gets to let go of its communicator. */
+const SHUTDOWN_MS = 5_000;
 
 export class NcclSender {
   #runtime: NativeRuntime | null = null;
@@ -58,8 +62,14 @@ export class NcclSender {
     } catch (error) {
       await this.#dropGroup();
       const cause = asWeightcastError(error, 'WC_NCCL_FAILED');
-      if (settings.fallback !== 'filesystem' || checkpoint.path === null || attempt.signal.aborted)
+      if (
+        settings.fallback !== 'filesystem' ||
+        checkpoint.path === null ||
+        !filesMayHelp(cause) ||
+        attempt.signal.aborted
+      ) {
         throw cause;
+      }
       ledger.note(`NCCL can't be used (${cause.code}: ${cause.message}): falling back to files`);
       return filesystemCarrier(checkpoint.path);
     }
@@ -81,7 +91,8 @@ export class NcclSender {
       tensors: plan.tensors,
       totalBytes: plan.byteLength,
       frames: plan.frames.length,
-      accepted: this.#accepted === list,
+      // Where an engine does not say when it was started, it may be another process than the one that accepted the list.
+      accepted: this.#accepted === list && group.members.every(({ processStart }) => processStart !== null),
       onAccepted: () => {
         this.#accepted = list;
       },
@@ -138,8 +149,20 @@ export class NcclSender {
     await group?.close().catch(() => undefined);
   }
 
+  /** Ends the group; engines that have a teardown are told at the same time, since ranks wait for one another when they leave. */
   async close(): Promise<void> {
-    await this.#dropGroup();
+    const group = this.#group;
+    const leaving = this.#dropGroup();
+    if (group?.communicator.state === 'ready') {
+      await onAll(
+        group.members.map(({ engine }) => engine),
+        async (engine) => {
+          const shutdown = engine.admin.shutdownBroadcaster();
+          if (shutdown !== null) await engine.call(shutdown, { timeoutMs: SHUTDOWN_MS });
+        },
+      );
+    }
+    await leaving;
   }
 }
 
@@ -155,4 +178,9 @@ function requireWeightTransfer({ engines }: Attempt): void {
       remedy: 'Start it with VLLM_SERVER_DEV_MODE=1, or use --transport filesystem.',
     },
   );
+}
+
+/** Files help where NCCL can't be used, not where the files themselves are bad. */
+function filesMayHelp({ family, code }: WeightcastError): boolean {
+  return family !== 'weights' && family !== 'config' && code !== 'WC_FILE_READ';
 }

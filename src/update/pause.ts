@@ -1,4 +1,5 @@
 /** Pausing and resuming a fleet: all engines at once, and nobody left paused without being reported. */
+import type { PauseMode } from '../engines/admin.js';
 import { asWeightcastError, WeightcastError } from '../errors.js';
 import { type EngineLink, onAll } from '../fleet/engine.js';
 import { type Attempt, enginesIn } from './attempt.js';
@@ -15,10 +16,13 @@ export async function pauseAll(attempt: Attempt): Promise<void> {
   const { failed } = await onAll(engines, async (engine) => {
     ledger.pauseRequested(engine.id);
     const suspect = ledger.is(engine.id, 'quarantined');
-    await engine.call(engine.admin.pause({ mode: settings.pauseMode, clearCache: settings.clearCache }), {
-      signal,
-      timeoutMs: settings.timeouts.pause,
-    });
+    await engine.call(
+      engine.admin.pause({ mode: pauseModeFor(attempt, engine), clearCache: settings.clearCache }),
+      {
+        signal,
+        timeoutMs: settings.timeouts.pause,
+      },
+    );
     // One that was found paused stays quarantined until it holds known bytes.
     if (!suspect) ledger.set(engine.id, 'paused');
   });
@@ -54,26 +58,47 @@ export async function resume(
     ledger.resumed(engine.id);
     ledger.set(engine.id, state);
   });
-  for (const [id, error] of failed)
-    ledger.quarantine(id, asWeightcastError(error, 'WC_ENGINE_UNREACHABLE', { engine: id, phase: 'resume' }));
+  for (const [id, error] of failed) {
+    ledger.quarantine(
+      id,
+      asWeightcastError(error, 'WC_ENGINE_UNREACHABLE', { engine: id, phase: 'resume' }),
+      'its resume was not confirmed, so it may be serving',
+    );
+  }
 }
 
-/** Resets prefix caches that the pause did not clear: they are stale after a base reload on every vLLM version. */
+/**
+ * Resets prefix caches that the pause did not clear: they are stale after a base reload on every vLLM version. Running requests hold blocks; then
+ * they are reset too, since serving old and new in one answer is worse. An engine that can't be reset is quarantined.
+ */
 export async function resetCaches(attempt: Attempt): Promise<void> {
   const { ledger, settings } = attempt;
   if (settings.clearCache) return;
   ledger.enter('reset');
-  await onAll(enginesIn(attempt, 'received', 'verified'), async (engine) => {
-    try {
-      const exchange = engine.admin.resetPrefixCache({ resetRunningRequests: settings.pauseMode !== 'keep' });
-      const done = await engine.call(exchange, { timeoutMs: settings.timeouts.pause });
-      if (done === false) {
-        ledger.note(
-          `${engine.id}: requests in flight hold the prefix cache, so blocks of the old weights stay until they end`,
-        );
-      }
-    } catch (error) {
-      ledger.note(`${engine.id}: the prefix cache could not be reset: ${String(error)}`);
+  const { failed } = await onAll(enginesIn(attempt, 'received', 'verified'), async (engine) => {
+    const timeoutMs = settings.timeouts.pause;
+    const gently = engine.admin.resetPrefixCache({ resetRunningRequests: false });
+    if ((await engine.call(gently, { timeoutMs })) !== false) return;
+    const fully = engine.admin.resetPrefixCache({ resetRunningRequests: true });
+    if ((await engine.call(fully, { timeoutMs })) === false) {
+      throw new WeightcastError(
+        'WC_ENGINE_PROTOCOL',
+        'its prefix cache could not be reset, so it holds blocks of the old weights',
+      );
     }
+    ledger.note(`${engine.id}: requests in flight held the prefix cache, so they were made to prefill again`);
   });
+  for (const [id, error] of failed) {
+    ledger.quarantine(id, asWeightcastError(error, 'WC_ENGINE_HTTP', { engine: id, phase: 'reset' }));
+  }
+}
+
+/** 0.16 says that it is not paused after keep, so a later push could not see that this one died: it waits instead. */
+export function pauseModeFor({ settings, ledger }: Attempt, engine: EngineLink): PauseMode {
+  if (settings.pauseMode !== 'keep' || !engine.admin.capabilities.isPausedLiesAfterKeep)
+    return settings.pauseMode;
+  ledger.note(
+    `${engine.id}: vLLM ${engine.admin.version} hides a keep pause, so running requests are waited for`,
+  );
+  return 'wait';
 }

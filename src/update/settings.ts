@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import type { Packing, PauseMode } from '../engines/admin.js';
 import { WeightcastError } from '../errors.js';
 import {
@@ -55,7 +56,7 @@ export function resolveSettings(options: FleetOptions): Settings {
     engines: options.engines,
     transport: options.transport ?? 'nccl',
     fallback: options.fallback ?? 'none',
-    recover: options.recover ?? null,
+    recover: options.recover === undefined ? null : resolve(options.recover),
     emulate: options.emulate ?? false,
     cudaLibrary: options.cudaLibrary ?? null,
     ncclLibrary: options.ncclLibrary ?? null,
@@ -69,7 +70,7 @@ export function resolveSettings(options: FleetOptions): Settings {
     apiKey: options.apiKey ?? null,
     headers: options.headers ?? {},
     timeouts,
-    onEvent: options.onEvent ?? (() => undefined),
+    onEvent: harmless(options.onEvent),
   };
 }
 
@@ -88,4 +89,15 @@ function oneOf(key: string, value: string | undefined, allowed: readonly string[
     key,
     `one of ${allowed.join(', ')}, not ${JSON.stringify(value)}`,
   );
+}
+
+/** A listener that throws must not end an update half-way. */
+function harmless(listener: ((event: UpdateEvent) => void) | undefined): (event: UpdateEvent) => void {
+  return (event) => {
+    try {
+      listener?.(event);
+    } catch (error) {
+      process.emitWarning(`weightcast: an onEvent listener threw: ${String(error)}`);
+    }
+  };
 }

@@ -31,10 +31,7 @@ export async function loadFromDisk(
     const setVersion = version === null ? null : engine.admin.setWeightVersion(version);
     if (setVersion !== null) await engine.call(setVersion, { timeoutMs: settings.timeouts.pause });
   });
-  for (const id of done.keys()) {
-    ledger.healed(id);
-    ledger.received(id, 'filesystem');
-  }
+  for (const id of done.keys()) ledger.received(id, 'filesystem');
   for (const [id, error] of failed) {
     ledger.quarantine(id, asWeightcastError(error, 'WC_ENGINE_HTTP', { engine: id, phase: 'transfer' }));
   }

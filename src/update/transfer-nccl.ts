@@ -7,11 +7,12 @@ import { type EngineLink, onAll } from '../fleet/engine.js';
 import type { NativeTransfer, NativeTransferStats } from '../native.js';
 import type { Group } from '../transports/nccl/group.js';
 import type { Attempt, Carrier } from './attempt.js';
+import { type PostOutcome, postOutcome, quarantineUnfinished, restore, wasAnswered } from './restore.js';
 import type { TransferReport } from './types.js';
 
 /**
- * An engine that has not yet accepted this list gets so long to refuse it before the first byte is sent: a refusal then costs nothing, because
- * start + finish restores an engine that received nothing. Later updates of the session don't wait.
+ * An engine that is not known to have accepted this list gets so long to refuse it before the first byte is sent: a refusal then costs
+ * nothing, because an empty round restores an engine that received nothing. Later updates of the session don't wait.
  */
 const REFUSAL_WINDOW_MS = 100;
 /** After a failure the other engines' receives end by the abort of the communicator: so long they get to say so. */
@@ -26,7 +27,7 @@ export interface NcclCarrierOptions {
   readonly totalBytes: number;
   /** Number of broadcasts. */
   readonly frames: number;
-  /** True when these engines have accepted this very list in this session. */
+  /** True when these very engine processes have accepted this very list in this session. */
   readonly accepted: boolean;
   readonly onAccepted: () => void;
 }
@@ -39,98 +40,119 @@ export function ncclCarrier(options: NcclCarrierOptions): Carrier {
   };
 }
 
-async function broadcastAll(attempt: Attempt, options: NcclCarrierOptions): Promise<TransferReport> {
-  const { ledger, engines } = attempt;
-  const suspects = new Set(ledger.in('quarantined'));
-  attempt.signal.throwIfAborted();
-  if (!(await startAll(attempt, suspects))) return toReport(null, options);
+/** The one deadline of a transfer: every call of it gets what is left. */
+interface Clock {
+  readonly left: () => number;
+}
 
-  const { stats, received } = await sendAndReceive(attempt, options);
-  const untouched = stats === null && options.transfer.framesIssued === 0;
-  if (untouched) {
-    await restore(attempt, engines, suspects);
+async function broadcastAll(attempt: Attempt, options: NcclCarrierOptions): Promise<TransferReport> {
+  const { ledger, settings } = attempt;
+  attempt.signal.throwIfAborted();
+  const deadline = performance.now() + settings.timeouts.update;
+  const clock: Clock = { left: () => Math.max(1, deadline - performance.now()) };
+  // Engines that may hold something else than the old version: an empty round does not make them whole.
+  const suspects = new Set(ledger.in('quarantined'));
+  if (!(await startAll(attempt, suspects, clock))) return toReport(null, options);
+
+  const { stats, posts } = await sendAndReceive(attempt, options, clock);
+  if (stats === null && options.transfer.framesIssued === 0) {
+    await restore(attempt, suspects, posts);
     return toReport(null, options);
   }
-  if (received.length > 0) await finishAll(attempt, received);
+  const received = attempt.engines.filter((engine) => stats !== null && posts.get(engine.id) === 'received');
+  for (const engine of attempt.engines) if (!received.includes(engine)) quarantineUnfinished(attempt, engine);
+  await finishAll(attempt, received, clock);
   return toReport(stats, options);
 }
 
 /** Opens the update session on all engines. If one refuses, everybody is restored and false is returned: nothing was sent. */
-async function startAll(attempt: Attempt, suspects: ReadonlySet<string>): Promise<boolean> {
-  const { ledger, engines, settings } = attempt;
-  const timeoutMs = settings.timeouts.update;
+async function startAll(attempt: Attempt, suspects: Set<string>, clock: Clock): Promise<boolean> {
+  const { ledger, engines, signal } = attempt;
   const { failed } = await onAll(engines, async (engine) => {
     const start = engine.admin.startUpdate();
     if (start === null) return;
     ledger.set(engine.id, 'receiving');
     try {
-      await engine.call(start, { timeoutMs });
+      await engine.call(start, { signal, timeoutMs: clock.left() });
     } catch (error) {
-      // A session left open by a push that died in it: close it, then open ours. All bytes will be overwritten.
+      // A session left open by a push that died in it: close it, then open ours. All bytes will be overwritten; until then it is suspect.
       const finish = engine.admin.finishUpdate({ weightVersion: null });
-      if (finish === null) throw error;
-      await engine.call(finish, { timeoutMs }).catch(() => undefined);
-      await engine.call(start, { timeoutMs });
+      if (finish === null || !wasAnswered(error)) throw error;
+      suspects.add(engine.id);
+      await engine.call(finish, { signal, timeoutMs: clock.left() }).catch(() => undefined);
+      await engine.call(start, { signal, timeoutMs: clock.left() });
     }
   });
-  if (failed.size === 0) return true;
-  for (const [id, error] of failed)
-    ledger.fail(id, asWeightcastError(error, 'WC_ENGINE_HTTP', { engine: id, phase: 'transfer' }));
-  await restore(attempt, engines, suspects);
+  if (failed.size === 0 && !signal.aborted) return true;
+  for (const [id, error] of failed) {
+    if (!signal.aborted) {
+      ledger.fail(id, asWeightcastError(error, 'WC_ENGINE_HTTP', { engine: id, phase: 'transfer' }));
+    }
+  }
+  const posts = new Map<string, PostOutcome>();
+  for (const engine of engines) {
+    const error = failed.get(engine.id);
+    posts.set(engine.id, error === undefined ? 'not-sent' : postOutcome(error));
+  }
+  await restore(attempt, suspects, posts);
   return false;
 }
 
 interface Outcome {
   /** null when the broadcast did not run to its end. */
   readonly stats: NativeTransferStats | null;
-  /** Engines that answered that they received every byte. */
-  readonly received: readonly EngineLink[];
+  /** How each engine answered the request to receive. */
+  readonly posts: ReadonlyMap<string, PostOutcome>;
 }
 
-async function sendAndReceive(attempt: Attempt, options: NcclCarrierOptions): Promise<Outcome> {
+async function sendAndReceive(attempt: Attempt, options: NcclCarrierOptions, clock: Clock): Promise<Outcome> {
   const { ledger, engines, settings, signal } = attempt;
   const { group, transfer } = options;
-  const deadline = performance.now() + settings.timeouts.update;
   const update: WeightsUpdate = { tensors: options.tensors, packing: group.packing };
   const giveUp = new AbortController();
   setMaxListeners(0, giveUp.signal);
+  const refusal = new AbortController();
+  let stats: NativeTransferStats | null = null;
   let failing = false;
+  let settle: NodeJS.Timeout | undefined;
   const fail = () => {
     if (failing) return;
     failing = true;
-    void group.communicator.abort().catch(() => undefined);
-    const settleMs = Math.min(SETTLE_MS, Math.max(0, deadline - performance.now()) + ANSWER_MS);
-    setTimeout(() => giveUp.abort(), settleMs).unref();
+    refusal.abort();
+    // Once everything is sent the others may still be loading it: the group has nothing left to abort.
+    if (stats === null) void group.communicator.abort().catch(() => undefined);
+    settle = setTimeout(() => giveUp.abort(), Math.min(SETTLE_MS, clock.left()) + ANSWER_MS);
   };
-  const refusal = new AbortController();
 
-  const received: EngineLink[] = [];
-  const posts = engines.map(async (engine) => {
+  const posts = new Map<string, PostOutcome>();
+  const answers = engines.map(async (engine) => {
     ledger.set(engine.id, 'receiving');
     try {
       await engine.call(engine.admin.updateWeights(update), {
         signal: giveUp.signal,
         // Rank 0 knows first: its deadline ends the group, and the engine then gets so long to answer for itself.
-        timeoutMs: settings.timeouts.update + ANSWER_MS,
+        timeoutMs: clock.left() + ANSWER_MS,
       });
-      if (transfer.framesIssued < options.frames) throw deafEngine(engine);
-      received.push(engine);
+      const early = transfer.framesIssued < options.frames;
+      if (early && !engine.admin.capabilities.updateAnswersEarly) throw deafEngine(engine);
+      posts.set(engine.id, 'received');
     } catch (error) {
-      ledger.fail(
-        engine.id,
-        asWeightcastError(error, 'WC_ENGINE_HTTP', { engine: engine.id, phase: 'transfer' }),
-      );
-      refusal.abort();
+      posts.set(engine.id, postOutcome(error));
+      if (!signal.aborted) {
+        ledger.fail(
+          engine.id,
+          asWeightcastError(error, 'WC_ENGINE_HTTP', { engine: engine.id, phase: 'transfer' }),
+        );
+      }
       fail();
     }
   });
 
-  let stats: NativeTransferStats | null = null;
   signal.addEventListener('abort', fail, { once: true });
   try {
     if (!options.accepted) await delay(REFUSAL_WINDOW_MS, refusal.signal);
     if (!failing && !signal.aborted) {
-      stats = await transfer.run(Math.max(1, deadline - performance.now()), (progress) => {
+      stats = await transfer.run(clock.left(), (progress) => {
         settings.onEvent({
           kind: 'progress',
           phase: 'transfer',
@@ -140,85 +162,34 @@ async function sendAndReceive(attempt: Attempt, options: NcclCarrierOptions): Pr
       });
     }
   } catch (error) {
-    const interrupted = signal.aborted
-      ? new WeightcastError('WC_UPDATE_ABORTED', 'interrupted during the transfer')
-      : error;
+    const cause = asWeightcastError(error, 'WC_NCCL_FAILED', { phase: 'transfer' });
     for (const engine of engines) {
-      if (!received.includes(engine))
-        ledger.fail(engine.id, asWeightcastError(interrupted, 'WC_NCCL_FAILED', { phase: 'transfer' }));
+      if (!signal.aborted && posts.get(engine.id) !== 'received') ledger.fail(engine.id, cause);
     }
     fail();
   } finally {
     signal.removeEventListener('abort', fail);
   }
-  if (signal.aborted) fail();
-  await Promise.all(posts);
-  if (stats !== null && !failing) options.onAccepted();
-  for (const engine of engines) {
-    if (received.includes(engine) && stats !== null) continue;
-    quarantineUnfinished(attempt, engine);
-  }
-  return { stats, received: stats === null ? [] : received };
-}
-
-function quarantineUnfinished({ ledger }: Attempt, engine: EngineLink): void {
-  ledger.quarantine(
-    engine.id,
-    new WeightcastError(
-      'WC_UPDATE_QUARANTINED',
-      'its update session was opened and not finished: it would die at its next request',
-      {
-        engine: engine.id,
-        phase: 'transfer',
-      },
-    ),
-  );
+  if (signal.aborted && stats === null) fail();
+  await Promise.all(answers);
+  clearTimeout(settle);
+  // An engine that left a receive half-way is out of step with the others for good: the next update needs a new group.
+  if (failing) await group.communicator.abort().catch(() => undefined);
+  else options.onAccepted();
+  return { stats, posts };
 }
 
 /** Closes the sessions of engines that received everything. */
-async function finishAll(attempt: Attempt, engines: readonly EngineLink[]): Promise<void> {
-  const { ledger, settings, version } = attempt;
+async function finishAll(attempt: Attempt, engines: readonly EngineLink[], clock: Clock): Promise<void> {
+  const { ledger, version } = attempt;
   const { done, failed } = await onAll(engines, async (engine) => {
     const finish = engine.admin.finishUpdate({ weightVersion: version });
-    if (finish !== null) await engine.call(finish, { timeoutMs: settings.timeouts.update });
+    if (finish !== null) await engine.call(finish, { timeoutMs: clock.left() });
   });
   for (const id of done.keys()) ledger.received(id, 'nccl');
-  for (const [id, error] of failed)
+  for (const [id, error] of failed) {
     ledger.quarantine(id, asWeightcastError(error, 'WC_ENGINE_HTTP', { engine: id, phase: 'transfer' }));
-}
-
-/**
- * Puts engines that received no byte back to the old version: an empty round (contracts: vLLM, Failure and recovery, 2). Engines that can't do
- * that, or that were suspect before, stay quarantined.
- */
-async function restore(
-  attempt: Attempt,
-  engines: readonly EngineLink[],
-  suspects: ReadonlySet<string>,
-): Promise<void> {
-  const { ledger, settings } = attempt;
-  const timeoutMs = settings.timeouts.update;
-  await onAll(engines, async (engine) => {
-    if (suspects.has(engine.id)) return ledger.set(engine.id, 'quarantined', 'was found paused');
-    const finish = engine.admin.finishUpdate({ weightVersion: null });
-    const start = engine.admin.startUpdate();
-    if (start === null || finish === null || !engine.admin.capabilities.restoresByEmptyRound) {
-      if (ledger.is(engine.id, 'paused')) return; // its session was never opened
-      return quarantineUnfinished(attempt, engine);
-    }
-    try {
-      await engine.call(finish, { timeoutMs }).catch(async () => {
-        await engine.call(start, { timeoutMs });
-        await engine.call(finish, { timeoutMs });
-      });
-      ledger.set(engine.id, 'paused', 'restored by an empty round: it had received nothing');
-    } catch (error) {
-      ledger.quarantine(
-        engine.id,
-        asWeightcastError(error, 'WC_ENGINE_HTTP', { engine: engine.id, phase: 'transfer' }),
-      );
-    }
-  });
+  }
 }
 
 function toReport(stats: NativeTransferStats | null, options: NcclCarrierOptions): TransferReport {

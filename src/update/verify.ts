@@ -1,17 +1,21 @@
 /** Proof by digest, before the resume: the engine's own weight checker against the SHA-256 of what was sent. */
 import { asWeightcastError, WeightcastError } from '../errors.js';
 import { type EngineLink, onAll } from '../fleet/engine.js';
-import { type Attempt, enginesIn } from './attempt.js';
+import type { ProofVerdict } from '../weights/proof.js';
+import type { Attempt } from './attempt.js';
 import type { DigestBook } from './digests.js';
 import type { ProofReport } from './types.js';
 
-/** Proves every engine that received the version. One that holds other bytes is quarantined; one that can't be asked stays 'received'. */
+/**
+ * Proves engines that received a version. One that holds other bytes, or that can't be asked, is quarantined; one whose version has no checker,
+ * or whose report covers nothing, stays 'received'.
+ */
 export async function verifyByDigest(
   attempt: Attempt,
   book: DigestBook,
   engines: readonly EngineLink[],
 ): Promise<void> {
-  const { ledger, settings } = attempt;
+  const { ledger, settings, facts } = attempt;
   const { failed } = await onAll(engines, async (engine) => {
     const exchange = engine.admin.checksums();
     if (exchange === null) {
@@ -21,45 +25,77 @@ export async function verifyByDigest(
     const began = performance.now();
     const reported = await engine.call(exchange, { timeoutMs: settings.timeouts.checksum });
     const engineMs = performance.now() - began;
-    const verdict = await book.judge(reported);
-    const proof: ProofReport = {
-      method: 'digest',
-      proved: verdict.proved.length,
-      total: verdict.total,
-      mismatched: verdict.mismatched.map(({ worker, parameter }) => `${worker} ${parameter}`),
-      unprovable: verdict.unprovable.map(({ worker, parameter, reason }) => ({
-        parameter: `${worker} ${parameter}`,
-        reason,
-      })),
-      engineMs,
-      note:
-        verdict.proved.length === 0
-          ? 'the engine reports no parameter that can be compared with the checkpoint'
-          : null,
-    };
+    const workers = facts.get(engine.id)?.workers ?? reported.size;
+    const verdict = await book.judge(reported, { workers, timeoutMs: settings.timeouts.checksum });
+    const proof = proofReport(verdict, engineMs, workers);
     ledger.proof(engine.id, proof);
     if (proof.mismatched.length > 0) throw mismatch(proof);
+    if (verdict.workers < workers) throw silentWorkers(verdict.workers, workers);
     if (proof.proved > 0) ledger.set(engine.id, 'verified');
+    else if (settings.verify === 'digest') throw unprovable(proof);
   });
   for (const [id, error] of failed) {
     ledger.quarantine(id, asWeightcastError(error, 'WC_VERIFY_MISMATCH', { engine: id, phase: 'verify' }));
   }
 }
 
-export async function verifyReceived(attempt: Attempt, book: DigestBook | null): Promise<void> {
-  if (book === null) return;
-  attempt.ledger.enter('verify');
-  await verifyByDigest(attempt, book, enginesIn(attempt, 'received'));
-}
-
+/** A proof of nothing, with the reason. */
 export function unproved(note: string): ProofReport {
   return { method: 'none', proved: 0, total: 0, mismatched: [], unprovable: [], engineMs: 0, note };
 }
 
+function proofReport(verdict: ProofVerdict, engineMs: number, workers: number): ProofReport {
+  const notes = [
+    verdict.proved.length === 0
+      ? 'the engine reports no parameter that can be compared with the checkpoint'
+      : null,
+    verdict.unreported.length > 0
+      ? `${verdict.unreported.length} tensors of the checkpoint were reported by no worker: ${some(verdict.unreported)}`
+      : null,
+    verdict.workers < workers ? `${verdict.workers} of ${workers} workers reported` : null,
+  ].filter((note) => note !== null);
+  return {
+    method: 'digest',
+    proved: verdict.proved.length,
+    total: verdict.total,
+    mismatched: verdict.mismatched.map(({ worker, parameter }) => `${worker} ${parameter}`),
+    unprovable: verdict.unprovable.map(({ worker, parameter, reason }) => ({
+      parameter: `${worker} ${parameter}`,
+      reason,
+    })),
+    engineMs,
+    note: notes.length === 0 ? null : notes.join('; '),
+  };
+}
+
+function some(names: readonly string[]): string {
+  return names.slice(0, 5).join(', ') + (names.length > 5 ? ', …' : '');
+}
+
 function mismatch(proof: ProofReport): WeightcastError {
-  const shown = proof.mismatched.slice(0, 5).join(', ');
   return new WeightcastError(
     'WC_VERIFY_MISMATCH',
-    `${proof.mismatched.length} of ${proof.total} parameters are not the bytes that were sent: ${shown}${proof.mismatched.length > 5 ? ', …' : ''}`,
+    `${proof.mismatched.length} of ${proof.total} parameters are not the bytes that were sent: ${some(proof.mismatched)}`,
+    {
+      remedy:
+        'Heal it by a filesystem push, and report this; an engine that was started with another dtype or quantises what it loads can only be proved by --verify fingerprint.',
+    },
+  );
+}
+
+function silentWorkers(reported: number, workers: number): WeightcastError {
+  return new WeightcastError(
+    'WC_VERIFY_MISMATCH',
+    `its weight checker reports ${reported} of ${workers} workers`,
+  );
+}
+
+function unprovable(proof: ProofReport): WeightcastError {
+  return new WeightcastError(
+    'WC_VERIFY_MISMATCH',
+    `a digest was asked for, and none could be compared: ${proof.note}`,
+    {
+      remedy: 'Use --verify auto or fingerprint for engines that repack what they load.',
+    },
   );
 }

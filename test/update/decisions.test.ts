@@ -40,7 +40,7 @@ describe('what becomes of engines that an update left behind', () => {
     [
       'all are damaged, only the old version is at hand',
       damage({ quarantined: 2, recover: true }),
-      'load-old',
+      'load-recover',
     ],
     [
       'an interruption moves nobody who is still on the old version',

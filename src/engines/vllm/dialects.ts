@@ -29,12 +29,14 @@ const FIRST: Required<Row> = {
   resetSaysSuccess: false,
   newRequestsWhilePaused: 'queue',
   isPausedLiesAfterKeep: true,
+  updateAnswersEarly: true,
   checkpointFormatIn: 'update',
 };
 
 const CHANGES: readonly Row[] = [
   // The pause moved into the engine core.
   { since: '0.17.0', isPausedLiesAfterKeep: false },
+  { since: '0.18.0', updateAnswersEarly: false },
   { since: '0.21.0', rounds: 'three-step', checkpointFormatIn: 'start' },
   // Since 0.23 a failed update closes its session; start + finish after it was measured from 0.24 on.
   { since: '0.24.0', restoresByEmptyRound: true },

@@ -59,7 +59,9 @@ export async function openGroup(options: GroupOptions): Promise<Group> {
   options.signal?.throwIfAborted();
   options.signal?.addEventListener('abort', stop, { once: true });
 
-  const usesStore = members.some((member) => member.engine.admin.capabilities.uniqueId === 'store');
+  // With several engines the store's roll call keeps anyone from entering ncclCommInitRank, which never times out, while another refuses.
+  const usesStore =
+    members.length > 1 || members.some((member) => member.engine.admin.capabilities.uniqueId === 'store');
   const first = members[0];
   if (first === undefined) throw new RangeError('a group needs at least one engine');
   const masterAddress = options.masterAddress ?? (await localAddressTowards(first.engine.url));
@@ -72,7 +74,7 @@ export async function openGroup(options: GroupOptions): Promise<Group> {
           host: masterAddress,
           port: options.masterPort,
           uniqueId,
-          expected: expected.filter(({ engine }) => usesStoreOf(members, engine)),
+          expected,
           timeoutMs: left(),
           signal: failure.signal,
         })
@@ -81,7 +83,7 @@ export async function openGroup(options: GroupOptions): Promise<Group> {
     const posts = members.map(async ({ engine }, index) => {
       const seat = plan.seats[index] as RankSeat;
       try {
-        await engine.call(engine.admin.initBroadcaster(groupSeat(engine, seat)), {
+        await engine.call(engine.admin.initBroadcaster(groupSeat(seat)), {
           signal: failure.signal,
           timeoutMs: left(),
         });
@@ -99,14 +101,13 @@ export async function openGroup(options: GroupOptions): Promise<Group> {
       void communicator.abort().catch(() => undefined);
     });
 
-    function groupSeat(engine: EngineLink, seat: RankSeat): GroupSeat {
-      const inline = engine.admin.capabilities.uniqueId === 'inline';
+    function groupSeat(seat: RankSeat): GroupSeat {
       return {
         rankOffset: seat.rankOffset,
         worldSize: plan.worldSize,
         masterAddress,
         masterPort: store?.port ?? 0,
-        uniqueId: inline ? uniqueId : null,
+        uniqueId: store === null ? uniqueId : null,
         packing,
       };
     }
@@ -129,12 +130,6 @@ export async function openGroup(options: GroupOptions): Promise<Group> {
     worldSize: plan.worldSize,
     close: () => communicator.destroy(10_000),
   };
-}
-
-function usesStoreOf(members: readonly GroupMember[], engine: string): boolean {
-  return (
-    members.find((member) => member.engine.id === engine)?.engine.admin.capabilities.uniqueId === 'store'
-  );
 }
 
 function ranksOf(seat: RankSeat): { rank: number; engine: string }[] {

@@ -1,0 +1,131 @@
+/** Everything that is asked and checked before anybody is paused. */
+import { WeightcastError } from '../errors.js';
+import { type CallOptions, type EngineFacts, type EngineLink, onAll, probeEngine } from '../fleet/engine.js';
+import { type Checkpoint, openCheckpoint } from '../weights/checkpoint.js';
+import type { Attempt } from './attempt.js';
+import type { DigestBook } from './digests.js';
+import type { FleetConnections } from './fleet-connections.js';
+import type { Ledger } from './ledger.js';
+import type { Settings } from './settings.js';
+import type { VerifyMode } from './types.js';
+
+export interface PreflightInput {
+  readonly settings: Settings;
+  readonly ledger: Ledger;
+  readonly signal: AbortSignal;
+  readonly memory: SessionMemory;
+}
+
+/** What a session remembers of its engines between updates. */
+export interface SessionMemory {
+  /** Weight version as read back after the last update: another value means that the engine was restarted or changed by others. */
+  readonly weightVersions: Map<string, string>;
+  /** Unix seconds at which the engine's process started; null where it does not say. */
+  readonly processStarts: Map<string, number | null>;
+}
+
+export interface PreflightResult {
+  readonly facts: ReadonlyMap<string, EngineFacts>;
+  /** Some engine is not the process, or does not hold the version, that the last update left. */
+  readonly changed: boolean;
+  /** Some engine was found paused. */
+  readonly suspects: boolean;
+}
+
+/**
+ * Asks every engine for its facts. One that is found paused may be broken by a push that died: it is quarantined until it holds known bytes.
+ *
+ * @throws WeightcastError of the first engine that does not answer, WC_CONFIG_INVALID, and what a broken recover directory gives
+ */
+export async function preflight(fleet: FleetConnections, input: PreflightInput): Promise<PreflightResult> {
+  const { settings, ledger, signal, memory } = input;
+  const options: CallOptions = { signal, timeoutMs: settings.timeouts.probe };
+  const { done, failed } = await onAll(fleet.engines, async (engine) => {
+    const facts = await probeEngine(engine, options);
+    const before = memory.processStarts.get(engine.id);
+    memory.processStarts.set(engine.id, facts.processStart);
+    const restarted = before !== undefined && before !== facts.processStart;
+    if (restarted) await fleet.reconnect(engine, signal);
+    return { facts, restarted };
+  });
+
+  let changed = false;
+  for (const engine of fleet.engines) {
+    const seen = done.get(engine.id);
+    if (seen === undefined) continue;
+    const { facts, restarted } = seen;
+    ledger.identify(engine.id, { engineVersion: engine.admin.version, workers: facts.workers });
+    for (const note of engine.admin.notes) ledger.note(`${engine.id}: ${note}`);
+    if (facts.paused)
+      ledger.set(engine.id, 'quarantined', 'found paused: an earlier push may have died in it');
+    else ledger.set(engine.id, 'serving-old');
+    const left = memory.weightVersions.get(engine.id);
+    const retagged = left !== undefined && facts.weightVersion !== null && left !== facts.weightVersion;
+    if (restarted) ledger.note(`${engine.id}: was restarted since the last update`);
+    else if (retagged)
+      ledger.note(`${engine.id}: has weight version ${facts.weightVersion}, not ${left}: others changed it`);
+    changed ||= restarted || retagged;
+  }
+  for (const [id, error] of failed) ledger.fail(id, error);
+  const [first] = failed;
+  if (first !== undefined) throw first[1];
+  await checkOptions(fleet.engines, settings, signal);
+  return {
+    facts: new Map([...done].map(([id, { facts }]) => [id, facts])),
+    changed,
+    suspects: ledger.in('quarantined').length > 0,
+  };
+}
+
+async function checkOptions(
+  engines: readonly EngineLink[],
+  settings: Settings,
+  signal: AbortSignal,
+): Promise<void> {
+  const unable = engines.find((engine) => !engine.admin.capabilities.weightChecker);
+  if (settings.verify === 'digest' && unable !== undefined) {
+    throw new WeightcastError('WC_CONFIG_INVALID', `vLLM ${unable.admin.version} has no weight checker`, {
+      engine: unable.id,
+      remedy:
+        'Use --verify auto (a digest where the engine can, else a fingerprint), or vLLM 0.32 and later.',
+    });
+  }
+  if (settings.recover !== null) {
+    const old = await openCheckpoint(settings.recover, { signal });
+    directoryOf(old, settings.recover);
+  }
+}
+
+export interface ProofMethods {
+  readonly digest: boolean;
+  readonly fingerprint: boolean;
+}
+
+/** By default the first update is proved by digest where engines can, and by fingerprint where they can't; later ones by fingerprint. */
+export function proofMethods(
+  verify: VerifyMode,
+  engines: readonly EngineLink[],
+  first: boolean,
+): ProofMethods {
+  if (verify !== 'auto') return { digest: verify === 'digest', fingerprint: verify === 'fingerprint' };
+  const checkers = engines.filter((engine) => engine.admin.capabilities.weightChecker).length;
+  const digest = first && checkers > 0;
+  return { digest, fingerprint: !digest || checkers < engines.length };
+}
+
+/** Hashes what engines with a checker may report, so that nothing has to be hashed in the pause. */
+export async function takeDigests(attempt: Attempt, book: DigestBook): Promise<void> {
+  for (const engine of attempt.engines) {
+    const workers = attempt.facts.get(engine.id)?.workers;
+    if (engine.admin.capabilities.weightChecker && workers !== undefined)
+      await book.prepare(workers, attempt.signal);
+  }
+}
+
+/** @throws WeightcastError WC_CONFIG_INVALID for a bare file: engines load directories */
+export function directoryOf(checkpoint: Checkpoint, path: string): string {
+  if (checkpoint.path !== null) return checkpoint.path;
+  throw new WeightcastError('WC_CONFIG_INVALID', `${path} is a single file: engines load directories`, {
+    remedy: 'Pass the directory that holds it, with its config.json, or use --transport nccl.',
+  });
+}

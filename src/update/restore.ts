@@ -1,0 +1,99 @@
+/** Engines whose update session was opened and then came to nothing: which may serve the old version again, and which may not. */
+import { asWeightcastError, WeightcastError } from '../errors.js';
+import { type EngineLink, onAll } from '../fleet/engine.js';
+import type { Attempt } from './attempt.js';
+
+/**
+ * How an engine answered a request that makes it receive.
+ * received: 200 · refused: it answered an error, so its round has ended · not-sent: it certainly never got the request · unknown: anything else
+ */
+export type PostOutcome = 'received' | 'refused' | 'not-sent' | 'unknown';
+
+export function postOutcome(error: unknown): PostOutcome {
+  if (!(error instanceof WeightcastError)) return 'unknown';
+  if (error.details.sent === false) return 'not-sent';
+  return wasAnswered(error) ? 'refused' : 'unknown';
+}
+
+/** True when the engine itself answered with an error status. */
+export function wasAnswered(error: unknown): boolean {
+  return (
+    error instanceof WeightcastError &&
+    typeof error.details.status === 'number' &&
+    error.details.status >= 400
+  );
+}
+
+/** Milliseconds for the calls of one empty round: they touch no weights. */
+const ROUND_MS = 10_000;
+
+/**
+ * Puts engines that received no byte back to the old version by an empty round (contracts: vLLM, Failure and recovery, 2). It must be known that
+ * the round before it ended and that nothing was loaded in it; an engine of which that is not known stays quarantined, as do suspects.
+ */
+export async function restore(
+  attempt: Attempt,
+  suspects: ReadonlySet<string>,
+  posts: ReadonlyMap<string, PostOutcome>,
+): Promise<void> {
+  const { ledger } = attempt;
+  await onAll(attempt.engines, async (engine) => {
+    if (suspects.has(engine.id)) {
+      ledger.set(engine.id, 'quarantined', 'it may hold what an earlier push left in it');
+      return;
+    }
+    const outcome = posts.get(engine.id) ?? 'unknown';
+    const start = engine.admin.startUpdate();
+    if (start === null && outcome === 'not-sent') {
+      ledger.set(engine.id, 'paused', 'it was not asked to receive');
+      return;
+    }
+    const known = outcome === 'refused' || outcome === 'not-sent';
+    if (start === null || !known || !engine.admin.capabilities.restoresByEmptyRound) {
+      quarantineUnfinished(attempt, engine);
+      return;
+    }
+    try {
+      await emptyRound(engine, start, outcome === 'not-sent');
+      ledger.set(engine.id, 'paused', 'restored by an empty round: it had received nothing');
+    } catch (error) {
+      ledger.quarantine(
+        engine.id,
+        asWeightcastError(error, 'WC_ENGINE_HTTP', { engine: engine.id, phase: 'transfer' }),
+      );
+    }
+  });
+}
+
+/** A refused update has closed its session (since 0.23), so the round starts anew; one that was only opened is finished. */
+async function emptyRound(
+  engine: EngineLink,
+  start: NonNullable<ReturnType<EngineLink['admin']['startUpdate']>>,
+  open: boolean,
+): Promise<void> {
+  const finish = engine.admin.finishUpdate({ weightVersion: null });
+  if (finish === null) throw new Error('unreachable: a three-step engine finishes');
+  const limit = { timeoutMs: ROUND_MS };
+  if (!open) {
+    await engine.call(start, limit);
+    await engine.call(finish, limit);
+    return;
+  }
+  await engine.call(finish, limit).catch(async (error: unknown) => {
+    if (!wasAnswered(error)) throw error;
+    await engine.call(start, limit);
+    await engine.call(finish, limit);
+  });
+}
+
+/** The real server dies at its next request in this state, so it stays paused until it is healed. */
+export function quarantineUnfinished({ ledger }: Attempt, engine: EngineLink): void {
+  ledger.quarantine(
+    engine.id,
+    new WeightcastError(
+      'WC_UPDATE_QUARANTINED',
+      'its update session was opened and not finished: it would die at its next request',
+      { engine: engine.id, phase: 'transfer' },
+    ),
+  );
+}
