@@ -25,6 +25,8 @@ export const get = <T>(server: VllmServer, path: string): Promise<T> => call<T>(
 /** What the server's own weight checker says: 'dp0:pp0:pcp0:tp0:' + parameter → SHA-256 of its bytes. */
 export async function weightChecker(server: VllmServer): Promise<Record<string, string>> {
   const body = { action: 'checksum' };
+  // After a call that failed, vLLM's executor hands out the answers of every worker but the first one call late.
+  if (server.workers > 1) await post(server, '/weight_checker', body).catch(() => undefined);
   return (await post<{ checksums: Record<string, string> }>(server, '/weight_checker', body)).checksums;
 }
 

@@ -26,7 +26,6 @@ const TORCH_OF_VLLM: Readonly<Record<string, readonly string[]>> = {
   '0.28.0': ['torch==2.13.0'],
   '0.27.1': ['torch==2.13.0'],
   '0.24.0': ['torch==2.11.0', 'torchvision==0.26.0', 'torchaudio==2.11.0'],
-  '0.22.1': ['torch==2.11.0', 'torchvision==0.26.0', 'torchaudio==2.11.0'],
   '0.18.1': ['torch==2.10.0', 'torchvision==0.25.0', 'torchaudio==2.10.0'],
 };
 
@@ -107,14 +106,8 @@ export async function makePython(packages: PythonPackages): Promise<PythonEnviro
     const overrides = join(draft, 'overrides.txt');
     await writeFile(overrides, packages.override.join('\n'));
     const target = ['--python', join(draft, 'bin/python'), '--override', overrides];
-    await checked(uv, [
-      'pip',
-      'install',
-      ...target,
-      '--exclude-newer',
-      PUBLISHED_BEFORE,
-      ...packages.install,
-    ]);
+    const frozen = ['--exclude-newer', PUBLISHED_BEFORE];
+    await checked(uv, ['pip', 'install', ...target, ...frozen, ...packages.install]);
   });
   return { directory, python: join(directory, 'bin/python') };
 }
