@@ -9,7 +9,7 @@ const capabilities = (version: string) => selectDialect(version).dialect.capabil
 
 /** The table of contracts/vllm.md, one line a measured version. */
 const TABLE: Readonly<Record<Version, string>> = {
-  '0.16.0': 'one-shot   update store  – –       –        –        queue  lies',
+  '0.16.0': 'one-shot   update store  – –       –        –        queue  lies early',
   '0.18.1': 'one-shot   update store  – –       –        –        queue  –',
   '0.20.2': 'one-shot   update store  – –       –        –        queue  –',
   '0.22.1': 'three-step update store  – –       –        –        queue  –',
@@ -25,7 +25,7 @@ describe('the dialect', () => {
   it.each(VERSIONS)('of the measured version %s is what the sheet says', (version) => {
     const { dialect, notes } = selectDialect(version);
     const c = dialect.capabilities;
-    const [rounds, packedIn, uniqueId, weightVersion, restore, checker, success, paused, lies] =
+    const [rounds, packedIn, uniqueId, weightVersion, restore, checker, success, paused, lies, early] =
       TABLE[version].split(/ +/);
     expect(c).toEqual({
       rounds,
@@ -38,13 +38,14 @@ describe('the dialect', () => {
       resetSaysSuccess: success === 'success',
       newRequestsWhilePaused: paused,
       isPausedLiesAfterKeep: lies === 'lies',
+      updateAnswersEarly: early === 'early',
       weightTransfer: true,
     });
     expect(notes).toEqual([]);
   });
 
   it.each([
-    ['0.17.0', { isPausedLiesAfterKeep: false, rounds: 'one-shot' }],
+    ['0.17.0', { isPausedLiesAfterKeep: false, updateAnswersEarly: true, rounds: 'one-shot' }],
     ['0.19.1', { rounds: 'one-shot' }],
     ['0.21.0', { rounds: 'three-step', restoresByEmptyRound: false }],
     ['0.23.0', { restoresByEmptyRound: false }],
