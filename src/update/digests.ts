@@ -15,7 +15,7 @@ import {
 
 export interface DigestOptions {
   readonly onProgress: (bytes: number, totalBytes: number) => void;
-  /** What earlier proofs of the same fleet showed, by tensor-parallel size: only those forms are hashed. Filled by every judgement without a mismatch. */
+  /** What earlier proofs of the same fleet showed, by tensor-parallel size: only those forms are hashed. Filled by every judgement of all workers without a mismatch. */
   readonly learned: Map<number, ProofVerdict>;
 }
 
@@ -70,7 +70,9 @@ export class DigestBook {
     }
     const page = await this.prepare(tpSize, AbortSignal.timeout(limits.timeoutMs));
     const verdict = judge(page.plan, page.digests, reported);
-    if (verdict.mismatched.length === 0 && verdict.unreported.length === 0) {
+    // From a report that lacks workers it would be learned that theirs need no hash.
+    const whole = verdict.workers >= limits.workers && verdict.unreported.length === 0;
+    if (whole && verdict.mismatched.length === 0) {
       if (!this.#options.learned.has(tpSize)) this.#options.learned.set(tpSize, verdict);
     }
     return verdict;

@@ -21,6 +21,8 @@ interface Account {
   weightVersion: string | null;
   proof: ProofReport | null;
   error: unknown;
+  /** Milliseconds since the update began; null without an error. */
+  errorAtMs: number | null;
 }
 
 /** Accounts of one update's engines; every change is an event. */
@@ -47,6 +49,7 @@ export class Ledger {
         weightVersion: null,
         proof: null,
         error: null,
+        errorAtMs: null,
       });
     }
   }
@@ -111,11 +114,15 @@ export class Ledger {
   }
 
   fail(id: string, error: unknown): void {
-    this.#account(id).error ??= error;
+    const account = this.#account(id);
+    account.error ??= error;
+    account.errorAtMs ??= this.#now();
   }
 
   healed(id: string): void {
-    this.#account(id).error = null;
+    const account = this.#account(id);
+    account.error = null;
+    account.errorAtMs = null;
   }
 
   /** It serves an older version again: nothing of the new one is true of it. */
@@ -165,9 +172,13 @@ export class Ledger {
     this.#account(id).weightVersion = version;
   }
 
+  /** The earliest in time: what other engines say later is often its consequence. */
   firstError(): unknown {
-    for (const account of this.#accounts.values()) if (account.error !== null) return account.error;
-    return null;
+    let first: Account | null = null;
+    for (const account of this.#accounts.values()) {
+      if (account.errorAtMs !== null && account.errorAtMs < (first?.errorAtMs ?? Infinity)) first = account;
+    }
+    return first?.error ?? null;
   }
 
   /** Engines in any of these states. */

@@ -6,10 +6,11 @@ export async function readBack(attempt: Attempt, remember: Map<string, string>):
   const { ledger, version, settings } = attempt;
   await onAll(attempt.engines, async (engine) => {
     const exchange = engine.admin.weightVersion();
-    if (exchange === null || !ledger.is(engine.id, 'serving-new')) return;
+    if (exchange === null || !ledger.is(engine.id, 'serving-new', 'serving-old')) return;
     const read = await engine.call(exchange, { timeoutMs: settings.timeouts.probe });
     ledger.weightVersion(engine.id, read);
     remember.set(engine.id, read);
+    if (!ledger.is(engine.id, 'serving-new')) return;
     if (version !== null && read !== version) {
       ledger.note(`${engine.id}: says weight version ${read} after an update to ${version}`);
     } else if (version === null && read !== 'default') {

@@ -24,19 +24,20 @@ export function wasAnswered(error: unknown): boolean {
   );
 }
 
-/** Milliseconds for the calls of one empty round: they touch no weights. */
-const ROUND_MS = 10_000;
-
 /**
  * Puts engines that received no byte back to the old version by an empty round (contracts: vLLM, Failure and recovery, 2). It must be known that
  * the round before it ended and that nothing was loaded in it; an engine of which that is not known stays quarantined, as do suspects.
+ *
+ * @param timeoutMs for all of it
  */
 export async function restore(
   attempt: Attempt,
   suspects: ReadonlySet<string>,
   posts: ReadonlyMap<string, PostOutcome>,
+  timeoutMs: number,
 ): Promise<void> {
   const { ledger } = attempt;
+  const endsAt = performance.now() + timeoutMs;
   await onAll(attempt.engines, async (engine) => {
     if (suspects.has(engine.id)) {
       ledger.set(engine.id, 'quarantined', 'it may hold what an earlier push left in it');
@@ -54,7 +55,7 @@ export async function restore(
       return;
     }
     try {
-      await emptyRound(engine, start, outcome === 'not-sent');
+      await emptyRound(engine, start, { open: outcome === 'not-sent', endsAt });
       ledger.set(engine.id, 'paused', 'restored by an empty round: it had received nothing');
     } catch (error) {
       ledger.quarantine(
@@ -69,21 +70,24 @@ export async function restore(
 async function emptyRound(
   engine: EngineLink,
   start: NonNullable<ReturnType<EngineLink['admin']['startUpdate']>>,
-  open: boolean,
+  round: { readonly open: boolean; readonly endsAt: number },
 ): Promise<void> {
   const finish = engine.admin.finishUpdate({ weightVersion: null });
   if (finish === null) throw new Error('unreachable: a three-step engine finishes');
-  const limit = { timeoutMs: ROUND_MS };
-  if (!open) {
-    await engine.call(start, limit);
-    await engine.call(finish, limit);
-    return;
+  const call = (exchange: typeof start) =>
+    engine.call(exchange, { timeoutMs: Math.max(1, round.endsAt - performance.now()) });
+  if (round.open) {
+    const closed = await call(finish).then(
+      () => true,
+      (error: unknown) => {
+        if (!wasAnswered(error)) throw error;
+        return false;
+      },
+    );
+    if (closed) return;
   }
-  await engine.call(finish, limit).catch(async (error: unknown) => {
-    if (!wasAnswered(error)) throw error;
-    await engine.call(start, limit);
-    await engine.call(finish, limit);
-  });
+  await call(start);
+  await call(finish);
 }
 
 /** The real server dies at its next request in this state, so it stays paused until it is healed. */

@@ -91,12 +91,15 @@ function oneOf(key: string, value: string | undefined, allowed: readonly string[
   );
 }
 
-/** A listener that throws must not end an update half-way. */
+/** A listener that throws must not end an update half-way; it is told once. */
 function harmless(listener: ((event: UpdateEvent) => void) | undefined): (event: UpdateEvent) => void {
+  let told = false;
   return (event) => {
     try {
       listener?.(event);
     } catch (error) {
+      if (told) return;
+      told = true;
       process.emitWarning(`weightcast: an onEvent listener threw: ${String(error)}`);
     }
   };

@@ -19,6 +19,8 @@ const REFUSAL_WINDOW_MS = 100;
 const SETTLE_MS = 10_000;
 /** So long after the deadline at most: the update returns within a second of it. */
 const ANSWER_MS = 800;
+/** Of the deadline at most a tenth, and at most so long, is kept for the engines that have to be restored when another one stays silent. */
+const RESTORE_MS = 10_000;
 
 export interface NcclCarrierOptions {
   readonly group: Group;
@@ -43,20 +45,33 @@ export function ncclCarrier(options: NcclCarrierOptions): Carrier {
 /** The one deadline of a transfer: every call of it gets what is left. */
 interface Clock {
   readonly left: () => number;
+  /** What is left to open the update sessions. */
+  readonly toStart: () => number;
+  /** What is left to restore engines that received nothing. */
+  readonly toRestore: () => number;
+}
+
+function clockOf(totalMs: number): Clock {
+  const deadline = performance.now() + totalMs;
+  const until = (ms: number) => Math.max(1, ms - performance.now());
+  return {
+    left: () => until(deadline),
+    toStart: () => until(deadline - Math.min(RESTORE_MS, totalMs / 10)),
+    toRestore: () => Math.min(RESTORE_MS, until(deadline + ANSWER_MS)),
+  };
 }
 
 async function broadcastAll(attempt: Attempt, options: NcclCarrierOptions): Promise<TransferReport> {
   const { ledger, settings } = attempt;
   attempt.signal.throwIfAborted();
-  const deadline = performance.now() + settings.timeouts.update;
-  const clock: Clock = { left: () => Math.max(1, deadline - performance.now()) };
+  const clock = clockOf(settings.timeouts.update);
   // Engines that may hold something else than the old version: an empty round does not make them whole.
   const suspects = new Set(ledger.in('quarantined'));
   if (!(await startAll(attempt, suspects, clock))) return toReport(null, options);
 
   const { stats, posts } = await sendAndReceive(attempt, options, clock);
   if (stats === null && options.transfer.framesIssued === 0) {
-    await restore(attempt, suspects, posts);
+    await restore(attempt, suspects, posts, clock.toRestore());
     return toReport(null, options);
   }
   const received = attempt.engines.filter((engine) => stats !== null && posts.get(engine.id) === 'received');
@@ -73,14 +88,14 @@ async function startAll(attempt: Attempt, suspects: Set<string>, clock: Clock): 
     if (start === null) return;
     ledger.set(engine.id, 'receiving');
     try {
-      await engine.call(start, { signal, timeoutMs: clock.left() });
+      await engine.call(start, { signal, timeoutMs: clock.toStart() });
     } catch (error) {
       // A session left open by a push that died in it: close it, then open ours. All bytes will be overwritten; until then it is suspect.
       const finish = engine.admin.finishUpdate({ weightVersion: null });
       if (finish === null || !wasAnswered(error)) throw error;
       suspects.add(engine.id);
-      await engine.call(finish, { signal, timeoutMs: clock.left() }).catch(() => undefined);
-      await engine.call(start, { signal, timeoutMs: clock.left() });
+      await engine.call(finish, { signal, timeoutMs: clock.toStart() }).catch(() => undefined);
+      await engine.call(start, { signal, timeoutMs: clock.toStart() });
     }
   });
   if (failed.size === 0 && !signal.aborted) return true;
@@ -94,7 +109,7 @@ async function startAll(attempt: Attempt, suspects: Set<string>, clock: Clock): 
     const error = failed.get(engine.id);
     posts.set(engine.id, error === undefined ? 'not-sent' : postOutcome(error));
   }
-  await restore(attempt, suspects, posts);
+  await restore(attempt, suspects, posts, clock.toRestore());
   return false;
 }
 
@@ -121,7 +136,9 @@ async function sendAndReceive(attempt: Attempt, options: NcclCarrierOptions, clo
     refusal.abort();
     // Once everything is sent the others may still be loading it: the group has nothing left to abort.
     if (stats === null) void group.communicator.abort().catch(() => undefined);
-    settle = setTimeout(() => giveUp.abort(), Math.min(SETTLE_MS, clock.left()) + ANSWER_MS);
+    // Where nothing was sent, what comes after the deadline is left to restoring.
+    const graceMs = transfer.framesIssued === 0 ? 0 : ANSWER_MS;
+    settle = setTimeout(() => giveUp.abort(), Math.min(SETTLE_MS, clock.left()) + graceMs);
   };
 
   const posts = new Map<string, PostOutcome>();

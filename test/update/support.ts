@@ -35,25 +35,29 @@ export async function withBench(
     await writeTinyModel(c, { seed: 3 });
     await using fleet = await simulateFleet({ ...options, model: a });
     const urls = fleet.engines.map((engine) => engine.url);
-    await body({
-      engines: fleet.engines,
-      urls,
-      a,
-      b,
-      c,
-      connect: async (more = {}) => {
-        const session = await connectFleet({
-          engines: urls,
-          emulate: true,
-          packedBufferBytes: 50_000,
-          ...more,
-        });
-        sessions.push(session);
-        return session;
-      },
-    });
+    try {
+      await body({
+        engines: fleet.engines,
+        urls,
+        a,
+        b,
+        c,
+        connect: async (more = {}) => {
+          const session = await connectFleet({
+            engines: urls,
+            emulate: true,
+            packedBufferBytes: 50_000,
+            ...more,
+          });
+          sessions.push(session);
+          return session;
+        },
+      });
+    } finally {
+      // Before the engines end: a session takes leave of them.
+      await Promise.all(sessions.map((session) => session.close()));
+    }
   } finally {
-    await Promise.all(sessions.map((session) => session.close()));
     await rm(folder, { recursive: true, force: true });
   }
 }
@@ -88,4 +92,31 @@ export async function answer(url: string, prompt = [5, 6, 7]): Promise<unknown> 
 /** Digests of all workers of an engine as plain data, to compare engines with. */
 export async function digestsOf(engine: ReferenceEngine): Promise<Record<string, string>[]> {
   return (await engine.digests()).map((worker) => Object.fromEntries(worker));
+}
+
+/** Paths of the POST requests that this engine itself answered, in their order. */
+export async function postsTo(engine: ReferenceEngine): Promise<string[]> {
+  return (await engine.exchanges()).filter(({ method }) => method === 'POST').map(({ path }) => path);
+}
+
+/** Asks an engine behind the back of the session. */
+export async function post(url: string, path: string, body?: unknown): Promise<unknown> {
+  const response = await fetch(url + path, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: body === undefined ? null : JSON.stringify(body),
+    signal: AbortSignal.timeout(10_000),
+  });
+  const text = await response.text();
+  if (!response.ok) throw new Error(`${path} answered ${response.status}: ${text}`);
+  return text === '' ? null : (JSON.parse(text) as unknown);
+}
+
+/** Digests of the engine once it has loaded a directory itself: what it should hold after an update to it. Changes the engine. */
+export async function digestsOfLoaded(engine: ReferenceEngine, directory: string): Promise<object[]> {
+  await post(engine.url, '/collective_rpc', {
+    method: 'reload_weights',
+    kwargs: { weights_path: directory },
+  });
+  return digestsOf(engine);
 }
