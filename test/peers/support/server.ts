@@ -102,8 +102,13 @@ export async function startVllm(options: VllmOptions): Promise<VllmServer> {
   let ended: string | null = null;
   const log = () => ended ?? readFileSync(logFile, 'utf8');
   const stop = async () => {
-    const deadline = performance.now() + 10_000;
-    while (signalGroup(pid, 'SIGKILL') && performance.now() < deadline) await sleep(20);
+    // Told to end, vLLM removes its shared memory (2 s); killed, it leaves it.
+    const began = performance.now();
+    signalGroup(pid, 'SIGTERM');
+    while (signalGroup(pid, performance.now() < began + 8_000 ? 0 : 'SIGKILL')) {
+      if (performance.now() > began + 18_000) throw new Error(`processes of group ${pid} do not end`);
+      await sleep(50);
+    }
     await exited;
     ended ??= log();
     rmSync(directory, { recursive: true, force: true });
@@ -123,7 +128,7 @@ export async function startVllm(options: VllmOptions): Promise<VllmServer> {
 }
 
 /** False when the group has no process left. */
-function signalGroup(pid: number, signal: NodeJS.Signals): boolean {
+function signalGroup(pid: number, signal: NodeJS.Signals | 0): boolean {
   try {
     return process.kill(-pid, signal);
   } catch (error) {
