@@ -63,7 +63,8 @@ it('never resumes an engine that says that it received weights before any were s
       engines: [{ state: 'quarantined', pausedMs: null }, { state: 'serving-old' }],
     });
     expect(await Promise.all(urls.map(isPaused))).toEqual([true, false]);
-    expect(await postsTo(at(engines, 0))).not.toContain('/resume');
+    // Nothing is known of it, so nothing is asked of it any more.
+    expect(at(proxies, 0).posts.at(-1)).toBe('/update_weights');
     expect(await digestsOf(at(engines, 1))).toEqual(before);
     // It was restored: with stripped layers it would die of this.
     expect(await answer(at(urls, 1))).toBeInstanceOf(Array);
@@ -260,7 +261,8 @@ it('waits one deadline for an engine that never answers, and not longer for the 
     expect(report.error?.code).toBe('WC_ENGINE_TIMEOUT');
     expect(await Promise.all(urls.map(isPaused))).toEqual([true, true]);
     // The silent one got no call after the one that it did not answer.
-    expect(at(proxies, 0).posts.slice(-1)).toEqual(['/start_weight_update']);
+    const { posts } = at(proxies, 0);
+    expect(posts.indexOf('/start_weight_update')).toBe(posts.length - 1);
     for (const engine of engines) expect(await postsTo(engine)).not.toContain('/resume');
   });
 });
