@@ -12,6 +12,8 @@ export interface Attempt {
   readonly checkpoint: Checkpoint;
   readonly version: string | null;
   readonly facts: ReadonlyMap<string, EngineFacts>;
+  /** Engines of the session whose workers answer late; see late-answers.ts. */
+  readonly late: Set<string>;
   /** Aborts what can still be undone; ignored once bytes have arrived. */
   readonly signal: AbortSignal;
 }

@@ -4,6 +4,7 @@ import { type Attempt, type Carrier, enginesIn } from './attempt.js';
 import type { DigestBook } from './digests.js';
 import { verifyByFingerprint } from './fingerprint.js';
 import { heal } from './heal.js';
+import { rememberLateEngines } from './late-answers.js';
 import { pauseAll, resetCaches, resume } from './pause.js';
 import type { TransferReport } from './types.js';
 import { unproved, verifyByDigest } from './verify.js';
@@ -47,6 +48,7 @@ export async function carryOut(prepared: Prepared): Promise<void> {
     }
   }
   if (prepared.fingerprint) await fingerprint(prepared);
+  rememberLateEngines(attempt);
   explainMissingProof(prepared);
   if (attempt.signal.aborted && enginesIn(attempt, 'serving-new').length < attempt.engines.length) {
     throw new WeightcastError('WC_UPDATE_ABORTED', 'interrupted');

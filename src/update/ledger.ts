@@ -91,6 +91,11 @@ export class Ledger {
     return this.#account(id).state;
   }
 
+  /** True when it was quarantined at any time of this update. */
+  wasQuarantined(id: string): boolean {
+    return this.#account(id).history.some(({ state }) => state === 'quarantined');
+  }
+
   is(id: string, ...states: readonly EngineState[]): boolean {
     return states.includes(this.#account(id).state);
   }

@@ -22,6 +22,8 @@ export interface SessionMemory {
   readonly weightVersions: Map<string, string>;
   /** Unix seconds at which the engine's process started; null where it does not say. */
   readonly processStarts: Map<string, number | null>;
+  /** Engines whose workers answer late; see late-answers.ts. */
+  readonly late: Set<string>;
 }
 
 export interface PreflightResult {
@@ -45,7 +47,10 @@ export async function preflight(fleet: FleetConnections, input: PreflightInput):
     const before = memory.processStarts.get(engine.id);
     memory.processStarts.set(engine.id, facts.processStart);
     const restarted = before !== undefined && before !== facts.processStart;
-    if (restarted) await fleet.reconnect(engine, signal);
+    if (restarted) {
+      memory.late.delete(engine.id);
+      await fleet.reconnect(engine, signal);
+    }
     return { facts, restarted };
   });
 

@@ -33,7 +33,7 @@ export class FleetSession {
   readonly #sender = new NcclSender();
   readonly #learned = new Map<number, ProofVerdict>();
   readonly #closing = new AbortController();
-  readonly #memory: SessionMemory = { weightVersions: new Map(), processStarts: new Map() };
+  readonly #memory: SessionMemory = { weightVersions: new Map(), processStarts: new Map(), late: new Set() };
   #updates = 0;
   #running: Promise<UpdateReport> | null = null;
 
@@ -98,10 +98,12 @@ export class FleetSession {
         checkpoint,
         version,
         facts: found.facts,
+        late: this.#memory.late,
         signal,
       };
       book = this.#openBook(checkpoint, settings);
-      const methods = this.#methods(settings, found.changed || found.suspects);
+      const unsettled = found.changed || found.suspects || this.#memory.late.size > 0;
+      const methods = this.#methods(settings, unsettled);
       // Hashing reads every byte, so that the transfer finds them in the page cache.
       if (methods.digest) await takeDigests(attempt, book);
       carrier =

@@ -2,6 +2,7 @@
 import { asWeightcastError } from '../errors.js';
 import { type EngineLink, onAll } from '../fleet/engine.js';
 import type { Attempt, Carrier } from './attempt.js';
+import { settled } from './late-answers.js';
 import type { TransferReport } from './types.js';
 
 /** @param directory path that every worker can see */
@@ -27,7 +28,8 @@ export async function loadFromDisk(
   const { ledger, settings, version } = attempt;
   const { done, failed } = await onAll(engines, async (engine) => {
     ledger.set(engine.id, 'receiving', `loads ${directory}`);
-    await engine.call(engine.admin.reloadFromDisk(directory), { timeoutMs: settings.timeouts.update });
+    const load = engine.admin.reloadFromDisk(directory);
+    await settled(attempt, engine, () => engine.call(load, { timeoutMs: settings.timeouts.update }));
     const setVersion = version === null ? null : engine.admin.setWeightVersion(version);
     if (setVersion !== null) await engine.call(setVersion, { timeoutMs: settings.timeouts.pause });
   });

@@ -4,6 +4,7 @@ import { type EngineLink, onAll } from '../fleet/engine.js';
 import type { ProofVerdict } from '../weights/proof.js';
 import type { Attempt } from './attempt.js';
 import type { DigestBook } from './digests.js';
+import { settled } from './late-answers.js';
 import type { ProofReport } from './types.js';
 
 /**
@@ -23,7 +24,9 @@ export async function verifyByDigest(
       return;
     }
     const began = performance.now();
-    const reported = await engine.call(exchange, { timeoutMs: settings.timeouts.checksum });
+    const reported = await settled(attempt, engine, () =>
+      engine.call(exchange, { timeoutMs: settings.timeouts.checksum }),
+    );
     const engineMs = performance.now() - began;
     const workers = facts.get(engine.id)?.workers ?? reported.size;
     const verdict = await book.judge(reported, { workers, timeoutMs: settings.timeouts.checksum });
