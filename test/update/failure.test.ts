@@ -103,12 +103,13 @@ it('notices an engine that was restarted between two updates and meets it afresh
     const report = await session.update(c, { version: '2' });
     expect(report).toMatchObject({ outcome: 'updated', nccl: { reused: false } });
     expect(await digestsOf(reborn)).toEqual(await digestsOf(engines[0] as never));
+    await session.close();
   });
 });
 
 it('fails cleanly while an engine is down, and touches no other', async () => {
   await withBench({ engines: 2, workers: 1 }, async ({ connect, engines, urls, b, c }) => {
-    const session = await connect();
+    const session = await connect({ timeouts: { probe: 1_000 } });
     await session.update(b);
     await engines[1]?.kill();
     const report = await failedReport(session.update(c));

@@ -419,6 +419,7 @@ it('does not send blindly into a group when engines do not say whether they were
 
     expect(await session.update(c)).toMatchObject({ outcome: 'updated', nccl: { reused: false } });
     expect(await digestsOf(reborn)).toEqual(await digestsOf(at(engines, 0)));
+    await session.close();
   });
 });
 
