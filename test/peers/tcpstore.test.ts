@@ -81,7 +81,7 @@ await lane('tcpstore', vllmPackages('0.32.0'), ({ python }) => {
       const [line] = await once(createInterface(child.stdout), 'line');
       await using client = await connectStore({ host: '127.0.0.1', port: Number(line), timeoutMs: 60_000 });
       // The master listens before it counts itself, so either may be first.
-    expect([1n, 2n]).toContain(await client.join());
+      expect([1n, 2n]).toContain(await client.join());
       expect(await client.get('broadcast_from/0/0')).toEqual(Uint8Array.from({ length: 256 }, (_, i) => i));
       await expect(client.wait(['never', 'n'], 50)).rejects.toMatchObject({ code: 'WC_RENDEZVOUS_TIMEOUT' });
       expect(await client.add('n', 5)).toBe(5n);
