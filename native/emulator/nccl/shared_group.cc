@@ -27,7 +27,7 @@ struct RingShape {
   }
 };
 
-/** Eight chunks of 512 KiB: measured best of 128 KiB to 2 MiB for one root and two receivers on two cores. */
+/** Eight chunks of 512 KiB: enough in flight for readers to keep up, small enough to stay in the caches between writer and readers. */
 RingShape group_ring(int ranks) { return {static_cast<std::size_t>(ranks), 8, std::size_t{512} << 10}; }
 RingShape pair_ring() { return {1, 4, std::size_t{256} << 10}; }
 
