@@ -18,7 +18,7 @@ export const ERRORS = {
   // Configuration and usage
   WC_CONFIG_INVALID: entry(
     'config',
-    'Correct the option that the message names; `weightcast --help` lists them.',
+    'Correct what the message names; `weightcast push --help` lists every option.',
   ),
 
   // Weights
@@ -56,7 +56,7 @@ export const ERRORS = {
   ),
   WC_CUDA_NO_DRIVER: entry(
     'native',
-    'Install the NVIDIA driver (libcuda.so.1), or set WEIGHTCAST_CUDA_LIBRARY; without a GPU use --transport filesystem.',
+    'Install the NVIDIA driver (in a container: run it with GPUs), or set WEIGHTCAST_CUDA_LIBRARY to the path of libcuda.so.1; without a GPU use --transport filesystem.',
   ),
   WC_CUDA_NO_DEVICE: entry(
     'native',

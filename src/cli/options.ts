@@ -1,6 +1,7 @@
 /** The flags that push and watch share: the configuration file's keys with `-` for `_`. */
 import { type Command, Option } from 'commander';
 import type { Settings } from '../config.js';
+import { WeightcastError } from '../errors.js';
 import { DEFAULT_TIMEOUTS } from '../update/types.js';
 
 /** What commander gives for the shared flags. */
@@ -95,8 +96,8 @@ export function flagSettings(flags: FleetFlags): Record<string, unknown> {
     const key = name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
     if (OUTSIDE.has(key)) continue;
     if (key.startsWith('timeout_')) timeouts[key.slice('timeout_'.length)] = number(value);
-    else if (key === 'header') settings.headers = headers(value);
-    else if (key === 'header_env') settings.headers_from_env = headers(value);
+    else if (key === 'header') settings.headers = headers(value, '--header');
+    else if (key === 'header_env') settings.headers_from_env = headers(value, '--header-env');
     else settings[key] = NUMBERS.has(key) ? number(value) : value;
   }
   if (Object.keys(timeouts).length > 0) settings.timeouts = timeouts;
@@ -107,11 +108,14 @@ function number(value: unknown): unknown {
   return typeof value === 'string' && /^-?\d+(\.\d+)?$/.test(value) ? Number(value) : value;
 }
 
-function headers(lines: unknown): Record<string, string | undefined> {
+function headers(lines: unknown, flag: '--header' | '--header-env'): Record<string, string> {
   return Object.fromEntries(
     (lines as readonly string[]).map((line) => {
       const colon = line.indexOf(':');
-      return colon === -1 ? [line, undefined] : [line.slice(0, colon).trim(), line.slice(colon + 1).trim()];
+      if (colon !== -1) return [line.slice(0, colon).trim(), line.slice(colon + 1).trim()];
+      // The line itself may be a secret.
+      const example = flag === '--header' ? 'X-Team: rl' : 'Authorization: MY_VARIABLE';
+      throw new WeightcastError('WC_CONFIG_INVALID', `${flag}: must have a colon, as in '${example}'`);
     }),
   );
 }

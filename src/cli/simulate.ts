@@ -7,6 +7,7 @@ import {
   simulateFleet,
   writeTinyModel,
 } from '../testing/index.js';
+import { openCheckpoint } from '../weights/checkpoint.js';
 import type { CommandContext } from './context.js';
 import { count } from './format.js';
 import { Monitor } from './monitor.js';
@@ -25,6 +26,7 @@ export interface SimulateFlags {
 }
 
 const MOST_PROCESSES = 64;
+const LAST_PORT = 65_535;
 
 /** Checked where the engines are started. */
 type Version = NonNullable<SimulateOptions['version']>;
@@ -34,9 +36,15 @@ export async function simulate(flags: SimulateFlags, context: CommandContext): P
   const engineCount = flags.engines ?? 1;
   const workers = flags.workers ?? 1;
   if (engineCount * workers > MOST_PROCESSES) {
-    const message = `--engines ${engineCount} of --workers ${workers} are more than ${MOST_PROCESSES} processes`;
-    throw new WeightcastError('WC_CONFIG_INVALID', message);
+    const message = `--engines ${engineCount} with --workers ${workers} each are more than ${MOST_PROCESSES} processes`;
+    throw new WeightcastError('WC_CONFIG_INVALID', message, { remedy: 'Pass fewer of one or the other.' });
   }
+  if ((flags.port ?? 0) + engineCount - 1 > LAST_PORT) {
+    const message = `--port ${flags.port}: the ports of ${count(engineCount, 'engine')} would go beyond ${LAST_PORT}`;
+    throw new WeightcastError('WC_CONFIG_INVALID', message, { remedy: 'Pass a lower --port.' });
+  }
+  // Asked here: each engine would say it in its own words.
+  if (flags.model !== undefined) await openCheckpoint(flags.model);
   using monitor = new Monitor({ ...context, flags });
   const { signal } = monitor;
   await using folder = await temporaryFolder('weightcast-simulate-');

@@ -1,6 +1,7 @@
 /** An update's report as text for people. */
 import type { EngineReport, ErrorReport, UpdateReport } from '../update/types.js';
 import { count, duration, paint, printable, rate, size } from './format.js';
+import { touched } from './outcome.js';
 
 export const EMULATED = 'EMULATED: no GPU, no NCCL; numbers say nothing about a GPU';
 
@@ -40,10 +41,17 @@ function headline(report: UpdateReport, color: boolean): string {
     case 'updated':
       return `${paint(color, 'green', 'updated')}${version} in ${elapsed}: ${count(total, 'engine')}`;
     case 'failed':
-      return `${paint(color, 'red', 'failed')} after ${elapsed}: ${inState('serving-old')} of ${count(total, 'engine')} serve the old version`;
+      return `${paint(color, 'red', 'failed')} after ${elapsed}: ${whoServesOld(report)}`;
     case 'quarantined':
       return `${paint(color, 'red', 'quarantined')} ${inState('quarantined')} of ${count(total, 'engine')}, which stay paused; ${inState('serving-new')} updated${version}`;
   }
+}
+
+function whoServesOld(report: UpdateReport): string {
+  const old = report.engines.filter(({ state }) => state === 'serving-old').length;
+  // An update may end before it has learnt what an engine serves.
+  if (old === 0 && !touched(report)) return 'no engine was changed';
+  return `${old} of ${count(report.engines.length, 'engine')} ${old === 1 ? 'serves' : 'serve'} the old version`;
 }
 
 function weights({ weights: what }: UpdateReport): string {
@@ -59,6 +67,7 @@ function pause({ pauseMs, engines }: UpdateReport): string {
 }
 
 function transfer(t: NonNullable<UpdateReport['transfer']>): string {
+  if (t.bytes === 0) return `nothing was sent by ${t.transport}`;
   const sent = `${size(t.bytes)} by ${t.transport} in ${duration(t.elapsedMs)}, ${rate(t.bytesPerSecond)}`;
   if (t.transport === 'filesystem') return sent;
   const busy = `busy: read ${duration(t.readMs)}, copy ${duration(t.copyMs)}, broadcast ${duration(t.broadcastMs)}`;
@@ -86,13 +95,26 @@ function engineLines(engine: EngineReport, shown: ErrorReport | null, color: boo
   const id = style === undefined ? engine.id : paint(color, style, printable(engine.id));
   const lines = [`  engine    ${id}: ${facts.map((fact) => printable(fact)).join(', ')}`];
   if (engine.proof !== null) lines.push(...proofLines(engine.proof).map((line) => `            ${line}`));
-  const reason = engine.history.at(-1)?.reason ?? null;
-  if (engine.state === 'quarantined' && reason !== null) lines.push(`            why: ${printable(reason)}`);
-  // An error that ended the whole update is told once, below.
-  if (engine.error !== null && engine.error.message !== shown?.message) {
-    lines.push(...errorLines(engine.error, color).map((line) => `            ${line}`));
-  }
+  lines.push(...reasonLines(engine, shown, color).map((line) => `            ${line}`));
   return lines;
+}
+
+/** Why an engine is, or was, out of the fleet. What ended the whole update is told once, below; so is an interruption. */
+function reasonLines(engine: EngineReport, shown: ErrorReport | null, color: boolean): string[] {
+  const { error, history } = engine;
+  if (engine.state === 'serving-new') {
+    const past = history.find(({ state, reason }) => state === 'quarantined' && reason !== null);
+    return past === undefined ? [] : [`healed: ${printable(past.reason ?? '')}`];
+  }
+  const told =
+    error === null ||
+    error.message === shown?.message ||
+    (error.code === 'WC_UPDATE_ABORTED' && shown?.code === 'WC_UPDATE_ABORTED');
+  const below = told ? [] : errorLines({ ...error, engine: null }, color);
+  const reason = history.at(-1)?.reason ?? null;
+  if (engine.state !== 'quarantined' || reason === null || below[0]?.includes(printable(reason)))
+    return below;
+  return [`why: ${printable(reason)}`, ...below];
 }
 
 function proofLines(proof: NonNullable<EngineReport['proof']>): string[] {
@@ -101,7 +123,7 @@ function proofLines(proof: NonNullable<EngineReport['proof']>): string[] {
   if (proof.method === 'digest')
     lines.push(`proof: digest, ${proof.proved} of ${proof.total} parameters${took}`);
   else if (proof.method === 'fingerprint')
-    lines.push('proof: fingerprint, the fleet scores a fixed prompt alike');
+    lines.push(`proof: fingerprint, ${printable(proof.note ?? 'the fleet scores a fixed prompt alike')}`);
   else lines.push('proof: none');
   if (proof.mismatched.length > 0) lines.push(`MISMATCH: ${some(proof.mismatched)}`);
   if (proof.unprovable.length > 0) {
@@ -110,7 +132,7 @@ function proofLines(proof: NonNullable<EngineReport['proof']>): string[] {
       `not provable: ${some(proof.unprovable.map((entry) => entry.parameter))} (${some([...reasons])})`,
     );
   }
-  if (proof.note !== null) lines.push(printable(proof.note));
+  if (proof.note !== null && proof.method !== 'fingerprint') lines.push(printable(proof.note));
   return lines;
 }
 

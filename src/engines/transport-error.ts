@@ -56,5 +56,14 @@ function describe(cause: unknown): { readonly code: string; readonly text: strin
   const first = cause instanceof AggregateError && cause.errors.length > 0 ? cause.errors[0] : cause;
   const code = (first as { code?: unknown } | null)?.code;
   const text = first instanceof Error && first.message !== '' ? first.message : String(code ?? first);
-  return { code: typeof code === 'string' ? code : 'unknown', text };
+  return { code: typeof code === 'string' ? code : 'unknown', text: withoutOpenssl(text) };
+}
+
+/** '801C88…:error:0A00010B:SSL routines:ssl3_get_record:wrong version number:../deps/…c:350:\n' in a few words. */
+function withoutOpenssl(text: string): string {
+  const reason = /:error:[0-9A-F]+:[^:]*:[^:]*:([^:]+):/.exec(text)?.[1];
+  if (reason === undefined) return text;
+  return reason === 'wrong version number'
+    ? 'TLS failed: it answers in http, not https'
+    : `TLS failed: ${reason}`;
 }

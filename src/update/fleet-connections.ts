@@ -1,5 +1,4 @@
 /** The engines of a session: connected once, and again when one comes back as another process. */
-import { setMaxListeners } from 'node:events';
 import type { EngineAdmin } from '../engines/admin.js';
 import { createHttpClient, type EngineTarget, type HttpClient } from '../engines/http.js';
 import { connectEngine, parseEngine } from '../engines/registry.js';
@@ -53,10 +52,9 @@ export async function connectAll(settings: Settings): Promise<FleetConnections> 
     throw new WeightcastError('WC_CONFIG_INVALID', `engine ${twice.id} is listed twice`);
 
   const http = createHttpClient();
-  const signal = AbortSignal.timeout(settings.timeouts.probe * 2);
-  setMaxListeners(0, signal);
+  const options = { timeoutMs: settings.timeouts.probe };
   const { done, failed } = await onAll(targets, async (target) => {
-    return new Link(http, target, await connectEngine(http, target, { signal }));
+    return new Link(http, target, await connectEngine(http, target, options));
   });
   const [first] = failed;
   if (first !== undefined) {

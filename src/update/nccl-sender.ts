@@ -70,7 +70,9 @@ export class NcclSender {
       ) {
         throw cause;
       }
-      ledger.note(`NCCL can't be used (${cause.code}: ${cause.message}): falling back to files`);
+      // The first line: below it are the places where a library was sought, which doctor shows.
+      const why = cause.message.split('\n', 1)[0]?.replace(/; tried:$/, '');
+      ledger.note(`NCCL can't be used (${cause.code}: ${why}): falling back to files`);
       return filesystemCarrier(checkpoint.path);
     }
   }

@@ -1,5 +1,7 @@
 /** The built command line against reference engines: what a person would type. */
+import { once } from 'node:events';
 import { mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -181,5 +183,20 @@ test('help is there for every command, with an example', { timeout: LONG }, asyn
     const { code, out } = await weightcast([command, '--help']);
     expect(code).toBe(0);
     expect(out).toContain(`  weightcast ${command}`);
+  }
+});
+
+test('an engine that never answers is a timeout of that engine, not an interruption', async () => {
+  const silent = createServer().listen(0, '127.0.0.1');
+  await once(silent, 'listening');
+  const url = `http://127.0.0.1:${(silent.address() as AddressInfo).port}`;
+  try {
+    const { code, out } = await weightcast([
+      ...['push', await step(1), '-e', url, '-t', 'filesystem', '--timeout-probe', '0.3', '--json'],
+    ]);
+    expect(code).toBe(1);
+    expect(JSON.parse(out).error).toMatchObject({ code: 'WC_ENGINE_TIMEOUT', engine: url });
+  } finally {
+    silent.close();
   }
 });

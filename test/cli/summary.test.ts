@@ -64,6 +64,39 @@ test('the summary of a failure tells what each engine does, why, and what to do'
   expect(text).toContain('  remedy: Look at the engine.');
 });
 
+test('an update that was interrupted before it learnt what engines serve says so once', () => {
+  const error = {
+    code: 'WC_UPDATE_ABORTED' as const,
+    message: 'interrupted',
+    engine: null,
+    phase: 'preflight',
+    remedy: 'Run it again.',
+  };
+  const unknown = { state: 'unknown' as const, history: [], proof: null };
+  const aborted = engineReport({
+    ...unknown,
+    error: { ...error, message: 'interrupted by a signal', engine: 'http://10.0.0.5:8000' },
+  });
+  const text = renderReport(report({ outcome: 'failed', engines: [aborted], error }), false);
+  expect(text).toContain('failed after 1.84 s: no engine was changed\n');
+  expect(text.split('error:')).toHaveLength(2);
+
+  const old = engineReport({ ...unknown, state: 'serving-old' });
+  expect(renderReport(report({ outcome: 'failed', engines: [old], error }), false)).toContain(
+    ': 1 of 1 engine serves the old version\n',
+  );
+});
+
+test('an engine that an earlier push had left paused is reported as healed', () => {
+  const history = [
+    { state: 'quarantined' as const, atMs: 1, reason: 'found paused' },
+    { state: 'serving-new' as const, atMs: 2, reason: null },
+  ];
+  expect(renderReport(report({ engines: [engineReport({ history })] }), false)).toContain(
+    '            healed: found paused\n',
+  );
+});
+
 test('an emulated update says so, in the last line', () => {
   const lines = renderReport(report({ emulated: true }), false)
     .trimEnd()

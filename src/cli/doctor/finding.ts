@@ -1,4 +1,4 @@
-import { paint, printable } from '../format.js';
+import { count, paint, printable } from '../format.js';
 
 /** ok: as it should be · note: worth knowing · warning: works, but · wrong: a push with these options will fail. */
 export type Verdict = 'ok' | 'note' | 'warning' | 'wrong';
@@ -31,7 +31,7 @@ export function renderFindings(findings: readonly Finding[], color: boolean): st
   });
   const wrong = findings.filter((one) => one.verdict === 'wrong').length;
   const warnings = findings.filter((one) => one.verdict === 'warning').length;
-  const verdict = wrong === 0 ? 'nothing is wrong' : `${wrong} wrong`;
-  lines.push(`${verdict}${warnings === 0 ? '' : `, ${warnings} to be aware of`}`);
+  const verdict = wrong === 0 ? 'nothing is wrong' : count(wrong, 'problem');
+  lines.push(`${verdict}${warnings === 0 ? '' : `, ${count(warnings, 'warning')}`}`);
   return `${lines.join('\n')}\n`;
 }

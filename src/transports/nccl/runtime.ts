@@ -24,6 +24,20 @@ export async function openRuntime(options: RuntimeOptions): Promise<NativeRuntim
       ? await native().open(emulatorLibraries.cuda, emulatorLibraries.nccl)
       : await native().open(options.cudaLibrary, options.ncclLibrary);
   } catch (error) {
-    throw asWeightcastError(error, 'WC_NCCL_FAILED', { phase: 'preflight' });
+    throw withoutAdvice(asWeightcastError(error, 'WC_NCCL_FAILED', { phase: 'preflight' }));
   }
+}
+
+/** Below the places that it tried the addon says what to do, for those who call it alone; here the remedy does. */
+function withoutAdvice(error: WeightcastError): WeightcastError {
+  const message = error.message.replace(/(\n {2}.*)\n\S.*$/, '$1');
+  if (message === error.message) return error;
+  const { engine, phase, remedy, details } = error;
+  return new WeightcastError(error.code, message, {
+    engine: engine ?? undefined,
+    phase: phase ?? undefined,
+    remedy,
+    details,
+    cause: error.cause ?? error,
+  });
 }

@@ -168,6 +168,6 @@ test('findings are a line each with what to do below, and a count at the end', (
     false,
   );
   expect(text).toBe(
-    'ok       node: 20.20.2\nwrong    nccl: not found [2J\n         → Install it.\nwarning  e: open\n1 wrong, 1 to be aware of\n',
+    'ok       node: 20.20.2\nwrong    nccl: not found [2J\n         → Install it.\nwarning  e: open\n1 problem, 1 warning\n',
   );
 });
