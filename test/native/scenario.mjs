@@ -97,8 +97,11 @@ const scenarios = {
   async collect() {
     const threads = () =>
       readdirSync('/proc/self/task').filter((task) => {
-        const name = readFileSync(`/proc/self/task/${task}/comm`, 'utf8');
-        return name.startsWith('wc-communicator');
+        try {
+          return readFileSync(`/proc/self/task/${task}/comm`, 'utf8').startsWith('wc-communicator');
+        } catch {
+          return false; // it ended since it was listed
+        }
       }).length;
     await (async () => {
       const communicator = await (await open()).communicator(0);

@@ -137,7 +137,7 @@ it('leaves everybody on the old version when it is interrupted before the pause'
 
 it('says which engines are quarantined when it is interrupted in the transfer, and heals them at the next update', async () => {
   await withBench(
-    { engines: 2, workers: 1, faults: { broadcastDelayMs: 300 } },
+    { engines: 2, workers: 1, layers: 60, faults: { broadcastDelayMs: 300 } },
     async ({ connect, engines, urls, b }) => {
       const stop = new AbortController();
       const session = await connect({

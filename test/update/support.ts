@@ -21,18 +21,21 @@ export interface Bench {
   connect(options?: Partial<FleetOptions>): Promise<FleetSession>;
 }
 
-/** Runs `body` against fresh engines; everything ends with it. */
+/**
+ * Runs `body` against fresh engines; everything ends with it. A model of 2 layers fits into what the emulated NCCL buffers, so rank 0 is done before anyone
+ * has received; one of 60 layers does not.
+ */
 export async function withBench(
-  options: SimulateOptions,
+  { layers = 2, ...options }: SimulateOptions & { readonly layers?: number },
   body: (bench: Bench) => Promise<void>,
 ): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'weightcast-test-'));
   const [a, b, c] = [join(folder, 'a'), join(folder, 'b'), join(folder, 'c')];
   const sessions: FleetSession[] = [];
   try {
-    await writeTinyModel(a, { seed: 1 });
-    await writeTinyModel(b, { seed: 2, shards: 3 });
-    await writeTinyModel(c, { seed: 3 });
+    await writeTinyModel(a, { seed: 1, layers });
+    await writeTinyModel(b, { seed: 2, shards: 3, layers });
+    await writeTinyModel(c, { seed: 3, layers });
     await using fleet = await simulateFleet({ ...options, model: a });
     const urls = fleet.engines.map((engine) => engine.url);
     try {
