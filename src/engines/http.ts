@@ -101,6 +101,7 @@ class PooledClient implements HttpClient {
         const reply = await this.#send(engine, exchange, site, {
           signal: options.signal,
           timeoutMs: Math.max(1, Math.min(deadline.attemptMs, leftMs)),
+          waitedMs: deadline.totalMs - leftMs,
         });
         return exchange.read(reply);
       } catch (error) {
@@ -117,13 +118,18 @@ class PooledClient implements HttpClient {
     engine: EngineTarget,
     exchange: Exchange<unknown>,
     site: CallSite,
-    limits: { readonly signal: AbortSignal | undefined; readonly timeoutMs: number },
+    limits: {
+      readonly signal: AbortSignal | undefined;
+      readonly timeoutMs: number;
+      /** By the tries before. */
+      readonly waitedMs: number;
+    },
   ): Promise<Reply> {
-    const { signal, timeoutMs } = limits;
+    const { signal, timeoutMs, waitedMs } = limits;
     if (signal?.aborted) throw interrupted(signal, site, false);
     const stop = new AbortController();
     const onAbort = () => stop.abort(interrupted(signal, site, true));
-    const timer = setTimeout(() => stop.abort(timedOut(site, timeoutMs)), timeoutMs);
+    const timer = setTimeout(() => stop.abort(timedOut(site, timeoutMs, waitedMs)), timeoutMs);
     signal?.addEventListener('abort', onAbort, { once: true });
     try {
       const url = new URL(site.url);
@@ -224,8 +230,9 @@ async function pause(delayMs: number, signal: AbortSignal | undefined, site: Cal
   }
 }
 
-function timedOut(site: CallSite, timeoutMs: number): WeightcastError {
-  const seconds = Math.round(timeoutMs / 100) / 10;
+function timedOut(site: CallSite, timeoutMs: number, waitedMs: number): WeightcastError {
+  // In all: the last of several tries may have only milliseconds left.
+  const seconds = Math.round((waitedMs + timeoutMs) / 100) / 10;
   return new WeightcastError(
     'WC_ENGINE_TIMEOUT',
     `${site.operation}: no answer from ${site.url} within ${seconds} s`,
