@@ -1,7 +1,7 @@
 import { WeightcastError } from '../errors.js';
-import type { UpdateEvent } from '../update/types.js';
+import type { UpdateEvent, UpdateReport } from '../update/types.js';
 import { Interrupts, type SignalSource } from './interrupts.js';
-import type { Io } from './io.js';
+import type { Io, Sink } from './io.js';
 import { errorReport } from './outcome.js';
 import { ProgressView } from './progress.js';
 
@@ -19,6 +19,8 @@ export class Monitor {
   readonly #io: Io;
   /** An engine was paused, or more, since the update began. */
   #begun = false;
+  /** The notes of this update that stderr has. */
+  readonly #told = new Set<string>();
 
   constructor({ io, source, exit, flags }: MonitorOptions) {
     this.#io = io;
@@ -45,8 +47,18 @@ export class Monitor {
     if (event.kind === 'phase' && event.phase === 'pause') this.#begun = true;
     if (event.kind === 'engine' && event.state !== 'unknown' && event.state !== 'serving-old')
       this.#begun = true;
+    if (event.kind === 'phase' && event.phase === 'preflight') this.#told.clear();
+    if (event.kind === 'note') this.#told.add(event.text);
     this.#view?.event(event);
   };
+
+  /** The report for `sink`, without the notes that its reader has seen when they came up. */
+  untold(report: UpdateReport, sink: Sink): UpdateReport {
+    const { err } = this.#io;
+    const sameReader = sink === err || (sink.isTerminal && err.isTerminal);
+    if (this.#view === null || !sameReader) return report;
+    return { ...report, notes: report.notes.filter((note) => !this.#told.has(note)) };
+  }
 
   /** A lasting line on stderr. */
   say(text: string): void {

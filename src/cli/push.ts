@@ -28,7 +28,7 @@ export async function push(weights: string, flags: FleetFlags, context: CommandC
       session.update(weights, { ...(version === undefined ? {} : { version }), signal: monitor.signal }),
     );
     monitor.ended();
-    print(report, flags, context);
+    print(report, { flags, context, monitor });
     return exitCodeOfReport(report, monitor.signal.aborted);
   } finally {
     await closeSession(session, (text) => monitor.say(text));
@@ -46,8 +46,15 @@ async function settled(update: Promise<UpdateReport>): Promise<UpdateReport> {
   }
 }
 
-function print(report: UpdateReport, flags: FleetFlags, { io }: CommandContext): void {
+interface Printing {
+  readonly flags: FleetFlags;
+  readonly context: CommandContext;
+  readonly monitor: Monitor;
+}
+
+function print(report: UpdateReport, { flags, context: { io }, monitor }: Printing): void {
   if (flags.json === true) io.out.write(`${JSON.stringify(report, null, 2)}\n`);
-  else if (report.outcome !== 'updated') io.err.write(renderReport(report, io.err.color));
-  else if (flags.quiet !== true) io.out.write(renderReport(report, io.out.color));
+  else if (report.outcome !== 'updated')
+    io.err.write(renderReport(monitor.untold(report, io.err), io.err.color));
+  else if (flags.quiet !== true) io.out.write(renderReport(monitor.untold(report, io.out), io.out.color));
 }

@@ -87,8 +87,9 @@ async function pushOne(session: Session, version: Step | Replaced, round: Round)
 function print(report: UpdateReport, { flags, context: { io }, monitor }: Round): void {
   monitor.ended();
   if (flags.json === true) io.out.write(`${JSON.stringify(report)}\n`);
-  else if (report.outcome !== 'updated') io.err.write(renderReport(report, io.err.color));
-  else if (flags.quiet !== true) io.out.write(renderReport(report, io.out.color));
+  else if (report.outcome !== 'updated')
+    io.err.write(renderReport(monitor.untold(report, io.err), io.err.color));
+  else if (flags.quiet !== true) io.out.write(renderReport(monitor.untold(report, io.out), io.out.color));
 }
 
 function printError(error: unknown, version: string, { flags, context: { io }, monitor }: Round): void {
