@@ -5,6 +5,7 @@ import { asWeightcastError, WeightcastError } from '../errors.js';
 import type { EngineLink } from '../fleet/engine.js';
 import { type Checkpoint, openCheckpoint } from '../weights/checkpoint.js';
 import type { ProofVerdict } from '../weights/proof.js';
+import { type AdapterOptions, type AdapterReport, loadAdapter } from './adapters.js';
 import type { Attempt, Carrier } from './attempt.js';
 import { conclude, describeWeights } from './conclude.js';
 import { carryOut } from './coordinator.js';
@@ -34,6 +35,8 @@ export class FleetSession {
   readonly #learned = new Map<number, ProofVerdict>();
   readonly #closing = new AbortController();
   readonly #memory: SessionMemory = { weightVersions: new Map(), processStarts: new Map(), late: new Set() };
+  /** Served name of each adapter that this session loaded. */
+  readonly #adapters = new Map<string, string>();
   #updates = 0;
   #running: Promise<UpdateReport> | null = null;
 
@@ -63,6 +66,23 @@ export class FleetSession {
     } finally {
       this.#running = null;
     }
+  }
+
+  /**
+   * Serves a new version of a LoRA adapter on every engine, under a name of its own ('policy-v17'), and unloads the version that this session loaded before.
+   * Nobody is paused.
+   *
+   * @example
+   * const { servedAs } = await fleet.loadAdapter('/adapters/step_17', { name: 'policy', version: '17' });
+   *
+   * @throws WeightcastError WC_CHECKPOINT_NOT_FOUND, WC_CONFIG_INVALID, WC_NATIVE_CLOSED, and what an engine answers; no engine serves the version then
+   */
+  async loadAdapter(directory: string, options: AdapterOptions): Promise<AdapterReport> {
+    if (this.#closing.signal.aborted) throw new WeightcastError('WC_NATIVE_CLOSED', 'the session is closed');
+    const previous = this.#adapters.get(options.name) ?? null;
+    const report = await loadAdapter(this.#fleet.engines, directory, { ...options, previous });
+    this.#adapters.set(options.name, report.servedAs);
+    return report;
   }
 
   async #run(path: string, options: UpdateOptions): Promise<UpdateReport> {
