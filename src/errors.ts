@@ -118,7 +118,10 @@ export const ERRORS = {
 
   // Update
   WC_UPDATE_BUSY: entry('update', 'An update is already running in this session: await it first.'),
-  WC_UPDATE_ABORTED: entry('update', 'The update was interrupted; the report says what each engine serves.'),
+  WC_UPDATE_ABORTED: entry(
+    'update',
+    'Push again: an engine that the report calls quarantined is healed by the next push, the others serve what the report says.',
+  ),
   WC_UPDATE_FAILED: entry('update', 'The fleet still serves the old version; see the cause.'),
   WC_UPDATE_QUARANTINED: entry(
     'update',

@@ -80,6 +80,7 @@ export class NcclSender {
   async #stage(attempt: Attempt, plan: WirePlan): Promise<Carrier> {
     const { ledger, settings, checkpoint, signal } = attempt;
     this.#runtime ??= await openRuntime(settings);
+    requireDevice(this.#runtime, settings.device);
     const staging = stagingFor(plan, { slotBytes: Math.min(SLOT_BYTES, plan.byteLength) });
     this.memory = { device: staging.peakBytes.device, pinned: staging.peakBytes.pinned };
     const group = await this.#joinGroup(attempt, staging.peakBytes.device);
@@ -185,4 +186,16 @@ function requireWeightTransfer({ engines }: Attempt): void {
 /** Files help where NCCL can't be used, not where the files themselves are bad. */
 function filesMayHelp({ family, code }: WeightcastError): boolean {
   return family !== 'weights' && family !== 'config' && code !== 'WC_FILE_READ';
+}
+
+function requireDevice(runtime: NativeRuntime, device: number): void {
+  const found = runtime.devices();
+  if (found.some(({ index }) => index === device)) return;
+  throw new WeightcastError(
+    'WC_CONFIG_INVALID',
+    `device ${device} does not exist: there are ${found.length}, counted from 0`,
+    {
+      remedy: 'Pass another --device; CUDA_VISIBLE_DEVICES decides which ones are there.',
+    },
+  );
 }

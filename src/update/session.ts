@@ -25,7 +25,7 @@ import {
 import { readBack } from './read-back.js';
 import { resolveSettings, type Settings } from './settings.js';
 import { filesystemCarrier } from './transfer-files.js';
-import type { FleetOptions, TransferReport, UpdateOptions, UpdateReport } from './types.js';
+import type { FleetOptions, Phase, TransferReport, UpdateOptions, UpdateReport } from './types.js';
 
 /** Engines of a fleet, connected. Made by {@link connectFleet}. */
 export class FleetSession {
@@ -94,6 +94,10 @@ export class FleetSession {
     ]);
     // One listener for each request in flight, which is no leak however large the fleet.
     setMaxListeners(0, signal);
+    let interruptedIn: Phase | null = null;
+    signal.addEventListener('abort', () => {
+      interruptedIn = ledger.phase;
+    });
     const version = options.version ?? null;
     let checkpoint: Checkpoint | null = null;
     let book: DigestBook | null = null;
@@ -138,7 +142,7 @@ export class FleetSession {
     } catch (error) {
       failure = signal.aborted
         ? new WeightcastError('WC_UPDATE_ABORTED', 'interrupted', {
-            phase: ledger.phase ?? undefined,
+            phase: interruptedIn ?? ledger.phase ?? undefined,
             cause: error,
           })
         : asWeightcastError(error, 'WC_UPDATE_FAILED', { phase: ledger.phase ?? undefined });

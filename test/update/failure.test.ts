@@ -146,7 +146,10 @@ it('says which engines are quarantined when it is interrupted in the transfer, a
         },
       });
       const report = await failedReport(session.update(b, { signal: stop.signal }));
-      expect(report).toMatchObject({ outcome: 'quarantined', error: { code: 'WC_UPDATE_ABORTED' } });
+      expect(report).toMatchObject({
+        outcome: 'quarantined',
+        error: { code: 'WC_UPDATE_ABORTED', phase: 'transfer' },
+      });
       expect(await Promise.all(urls.map(isPaused))).toEqual([true, true]);
 
       await Promise.all(engines.map((engine) => engine.setFaults({})));
@@ -164,5 +167,15 @@ it('refuses a second update while one runs', async () => {
     const first = session.update(b);
     await expect(session.update(b)).rejects.toMatchObject({ code: 'WC_UPDATE_BUSY' });
     await first;
+  });
+});
+
+it('names a device that is not there before anyone is paused', async () => {
+  await withBench({ engines: 1, workers: 1 }, async ({ connect, engines, b }) => {
+    const session = await connect({ device: 99, fallback: 'filesystem' });
+    const report = await failedReport(session.update(b));
+    expect(report).toMatchObject({ outcome: 'failed', error: { code: 'WC_CONFIG_INVALID' } });
+    expect(report.error?.message).toContain('device 99');
+    expect((await engines[0]?.exchanges())?.map(({ path }) => path)).not.toContain('/pause');
   });
 });
