@@ -1,4 +1,5 @@
 /** `weightcast watch`: pushes each version that a trainer writes, in one session. */
+import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fleetOptions } from '../config.js';
 import type { UpdateReport } from '../update/types.js';
@@ -41,7 +42,8 @@ export async function watch(directory: string, flags: WatchFlags, context: Comma
     let state: WatchState = NOTHING_PUSHED;
     let code: number | null = null;
     let updates = 0;
-    if (flags.quiet !== true) monitor.say(`watching ${directory}`);
+    const absent = existsSync(directory) ? '' : ', which is not there yet';
+    if (flags.quiet !== true) monitor.say(`watching ${directory}${absent}`);
     const look = patientLook((text) => monitor.say(text));
     while (!signal.aborted && updates < (flags.maxUpdates ?? Number.POSITIVE_INFINITY)) {
       const lastStep = state.last?.kind === 'step' ? state.last.step : null;
