@@ -1,6 +1,7 @@
 /** A small checkpoint with the tensor names of a Qwen3, for engines that nobody gave a model. */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { qwen3TensorsOf } from '../weights/models/qwen3.js';
 import { type TensorToWrite, writeCheckpoint } from '../weights/write.js';
 
 const HIDDEN = 64;
@@ -12,28 +13,16 @@ const KEY_VALUE_HEADS = 4;
 
 /** The tensors; every split dimension is divisible by 1, 2 and 4 workers. */
 export function tinyTensors(layers = 2): readonly TensorToWrite[] {
-  const tensor = (name: string, ...shape: number[]): TensorToWrite => ({ name, dtype: 'BF16', shape });
-  return [
-    tensor('model.embed_tokens.weight', VOCABULARY, HIDDEN),
-    ...Array.from({ length: layers }, (_, layer) => {
-      const of = (name: string): string => `model.layers.${layer}.${name}.weight`;
-      return [
-        tensor(of('input_layernorm'), HIDDEN),
-        tensor(of('self_attn.q_proj'), HEADS * HEAD, HIDDEN),
-        tensor(of('self_attn.k_proj'), KEY_VALUE_HEADS * HEAD, HIDDEN),
-        tensor(of('self_attn.v_proj'), KEY_VALUE_HEADS * HEAD, HIDDEN),
-        tensor(of('self_attn.q_norm'), HEAD),
-        tensor(of('self_attn.k_norm'), HEAD),
-        tensor(of('self_attn.o_proj'), HIDDEN, HEADS * HEAD),
-        tensor(of('post_attention_layernorm'), HIDDEN),
-        tensor(of('mlp.gate_proj'), INTERMEDIATE, HIDDEN),
-        tensor(of('mlp.up_proj'), INTERMEDIATE, HIDDEN),
-        tensor(of('mlp.down_proj'), HIDDEN, INTERMEDIATE),
-      ];
-    }).flat(),
-    tensor('model.norm.weight', HIDDEN),
-    tensor('lm_head.weight', VOCABULARY, HIDDEN),
-  ];
+  return qwen3TensorsOf({
+    layers,
+    hidden: HIDDEN,
+    heads: HEADS,
+    keyValueHeads: KEY_VALUE_HEADS,
+    head: HEAD,
+    intermediate: INTERMEDIATE,
+    vocabulary: VOCABULARY,
+    tied: false,
+  });
 }
 
 /**
