@@ -52,6 +52,11 @@ export interface NativeCommunicator {
     timeoutMs: number;
   }): Promise<void>;
   allocate(byteLength: number): Promise<NativeDeviceBuffer>;
+  /**
+   * The first byteLength bytes of another process's cudaMalloc block, named by its 64-byte cudaIpcMemHandle_t (of a torch tensor: the storage handle of
+   * `reduce_tensor`). That process must keep the block, and must have synchronised what it wrote. The driver counts how often a block is open.
+   */
+  openIpc(handle: Uint8Array, byteLength: number): Promise<NativeDeviceBuffer>;
   /** Opens the files, allocates the slots and stages the first frames; nothing is sent before `run`. Also before `init`. */
   prepare(plan: NativePlan): Promise<NativeTransfer>;
   /** 0 when all is well, else the ncclResult_t. */
@@ -79,6 +84,8 @@ export interface NativeDeviceBuffer {
       targetOffset: number;
     },
   ): Promise<void>;
+  /** 64 bytes by which another process on this machine opens the buffer (`openIpc`), while it lives. */
+  ipcHandle(): Promise<Uint8Array>;
   /** SHA-256 (32 bytes) of each range. */
   sha256(ranges: readonly { offset: number; byteLength: number }[]): Promise<Uint8Array[]>;
   free(): Promise<void>;

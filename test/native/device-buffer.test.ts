@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import type { NativeCommunicator } from '../../src/native.js';
-import { openRuntime } from './support.js';
+import { openRuntime, PeerProcess } from './support.js';
 
 async function withCommunicator(use: (communicator: NativeCommunicator) => Promise<void>): Promise<void> {
   const communicator = await (await openRuntime()).communicator(0);
@@ -61,6 +61,47 @@ describe('a device buffer', () => {
           targetOffset: 0,
         }),
       ).rejects.toMatchObject({ code: 'WC_NATIVE_ARGUMENT' });
+    });
+  });
+
+  it('is opened by another process, which sees what is written later too', async () => {
+    const peer = new PeerProcess();
+    try {
+      await peer.call('open');
+      await withCommunicator(async (communicator) => {
+        const bytes = randomBytes(3 << 20);
+        const buffer = await communicator.allocate(bytes.length);
+        await buffer.write(0, bytes);
+        const handle = await buffer.ipcHandle();
+        expect(handle).toHaveLength(64);
+        const argument = { handle: [...handle], byteLength: bytes.length };
+        expect(await peer.call('digestOfShared', argument)).toBe(sha256(bytes).toString('hex'));
+        bytes.fill(7, 1000, 2_000_000);
+        await buffer.write(1000, bytes.subarray(1000, 2_000_000));
+        expect(await peer.call('digestOfShared', argument)).toBe(sha256(bytes).toString('hex'));
+        expect(sha256(await buffer.read(0, bytes.length))).toEqual(sha256(bytes));
+
+        await expect(
+          peer.call('digestOfShared', { ...argument, byteLength: bytes.length + 1 }),
+        ).rejects.toThrow(
+          'WC_NATIVE_ARGUMENT: the handle names an allocation of 3145728 bytes, not of 3145729',
+        );
+        await buffer.free();
+        await expect(peer.call('digestOfShared', argument)).rejects.toThrow('WC_CUDA_FAILED');
+      });
+    } finally {
+      await peer.kill();
+    }
+  });
+
+  it('refuses handles that are none', async () => {
+    await withCommunicator(async (communicator) => {
+      await expect(communicator.openIpc(new Uint8Array(63), 1)).rejects.toMatchObject({
+        code: 'WC_NATIVE_ARGUMENT',
+      });
+      await expect(communicator.openIpc(new Uint8Array(64), 1)).rejects.toMatchObject({
+        code: 'WC_CUDA_FAILED',
+      });
     });
   });
 

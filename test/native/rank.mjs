@@ -29,6 +29,13 @@ const operations = {
     await buffer.free();
     return Buffer.from(digest).toString('hex');
   },
+  /** Opens another process's device memory and gives the SHA-256 of its first byteLength bytes. */
+  async digestOfShared({ handle, byteLength }) {
+    const buffer = await communicator.openIpc(Uint8Array.from(handle), byteLength);
+    const [digest] = await buffer.sha256([{ offset: 0, byteLength }]);
+    await buffer.free();
+    return Buffer.from(digest).toString('hex');
+  },
   async leave() {
     await communicator.destroy(5_000);
   },

@@ -22,6 +22,10 @@ using CUevent = emulator::cuda::Event*;
 using CUhostFn = void (*)(void*);
 using CUstreamCallback = void (*)(CUstream, CUresult, void*);
 
+struct CUipcMemHandle {
+  unsigned char reserved[64];
+};
+
 struct CUuuid {
   unsigned char bytes[16];
 };

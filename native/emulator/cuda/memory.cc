@@ -1,8 +1,10 @@
 #include "cuda/memory.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
 #include <map>
 #include <mutex>
 
@@ -27,6 +29,15 @@ bool exceeds_limit(std::size_t bytes) {
                                 ? std::min<std::size_t>(faults().out_of_memory_bytes, machine_memory())
                                 : machine_memory();
   return bytes > limit || device_bytes > limit - bytes;
+}
+
+/** The allocation that holds all of [at, at + bytes), or nullptr. Under the mutex. */
+Allocation* holder_of(Allocations& known, std::byte* at, std::size_t bytes) {
+  const auto next = known.upper_bound(at);
+  if (next == known.begin()) return nullptr;
+  Allocation& candidate = std::prev(next)->second;
+  const auto offset = static_cast<std::size_t>(at - candidate.base);
+  return offset < candidate.bytes && bytes <= candidate.bytes - offset ? &candidate : nullptr;
 }
 
 }  // namespace
@@ -66,18 +77,46 @@ CUresult release(Kind kind, void* pointer) {
     if (kind == Kind::device) device_bytes -= gone.bytes;
   }
   if (kind != Kind::registered) munmap(gone.base, gone.bytes);
+  if (gone.file >= 0) close(gone.file);
   return kSuccess;
 }
 
 Allocation find_allocation(Kind kind, const void* pointer, std::size_t bytes) {
   auto* at = static_cast<std::byte*>(const_cast<void*>(pointer));
   std::lock_guard lock(mutex);
-  auto& known = allocations[kind];
-  auto next = known.upper_bound(at);
-  if (next == known.begin()) return {};
-  const Allocation& candidate = std::prev(next)->second;
-  const auto offset = static_cast<std::size_t>(at - candidate.base);
-  return offset < candidate.bytes && bytes <= candidate.bytes - offset ? candidate : Allocation{};
+  const Allocation* found = holder_of(allocations[kind], at, bytes);
+  if (found == nullptr && kind == Kind::device) found = holder_of(allocations[Kind::imported], at, bytes);
+  return found == nullptr ? Allocation{} : *found;
+}
+
+CUresult make_shareable(void* pointer, Allocation* shared) {
+  std::lock_guard lock(mutex);
+  auto* found = holder_of(allocations[Kind::device], static_cast<std::byte*>(pointer), 1);
+  if (found == nullptr) return kInvalidValue;
+  if (found->file < 0) {
+    const int file = memfd_create("weightcast-emulated-device", MFD_CLOEXEC);
+    if (file < 0) return kOutOfMemory;
+    const auto bytes = static_cast<off_t>(found->bytes);
+    void* mapped = MAP_FAILED;
+    if (ftruncate(file, bytes) == 0) {
+      mapped = mmap(nullptr, found->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    }
+    if (mapped == MAP_FAILED) {
+      close(file);
+      return kOutOfMemory;
+    }
+    std::memcpy(mapped, found->base, found->bytes);
+    munmap(mapped, found->bytes);
+    mmap(found->base, found->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0);
+    found->file = file;
+  }
+  *shared = *found;
+  return kSuccess;
+}
+
+void add_imported(const Allocation& mapped) {
+  std::lock_guard lock(mutex);
+  allocations[Kind::imported].emplace(mapped.base, mapped);
 }
 
 bool is_pinned(const void* pointer, std::size_t bytes) {

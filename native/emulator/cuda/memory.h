@@ -10,9 +10,11 @@ struct Allocation {
   std::byte* base = nullptr;
   std::size_t bytes = 0;
   CUdevice device = -1;
+  int file = -1;  ///< the memfd behind memory that was exported
 };
 
-enum class Kind { device, host, registered };
+/** imported: another process's device memory, mapped here. */
+enum class Kind { device, host, registered, imported };
 
 /** Maps zeroed, lazily committed memory; kOutOfMemory beyond the machine's memory or the out-of-memory fault.
  */
@@ -21,11 +23,16 @@ CUresult allocate(Kind kind, std::size_t bytes, CUdevice device, void** pointer)
  * streams first. */
 CUresult release(Kind kind, void* pointer);
 /** The allocation of that kind which holds all of [pointer, pointer + bytes); base is nullptr when there is
- * none. */
+ * none. Imported memory is device memory too. */
 Allocation find_allocation(Kind kind, const void* pointer, std::size_t bytes);
 /** Host memory to which the copies are asynchronous: allocated or registered here. */
 bool is_pinned(const void* pointer, std::size_t bytes);
 CUresult register_host(void* pointer, std::size_t bytes, CUdevice device);
+/** Puts a memfd behind the device allocation that holds `pointer`, at the same address and with the same bytes; once.
+ */
+CUresult make_shareable(void* pointer, Allocation* shared);
+/** Tells of device memory of another process. */
+void add_imported(const Allocation& mapped);
 /** Bytes of device memory that this process holds. */
 std::size_t allocated_bytes();
 

@@ -24,11 +24,8 @@ NOT_EMULATED(cuGreenCtxStreamCreate)
 NOT_EMULATED(cuGreenCtxWaitEvent)
 NOT_EMULATED(cuStreamGetGreenCtx)
 
-NOT_EMULATED(cuIpcCloseMemHandle)
 NOT_EMULATED(cuIpcGetEventHandle)
-NOT_EMULATED(cuIpcGetMemHandle)
 NOT_EMULATED(cuIpcOpenEventHandle)
-NOT_EMULATED(cuIpcOpenMemHandle_v2)
 
 NOT_EMULATED(cuMemAddressFree)
 NOT_EMULATED(cuMemAddressReserve)

@@ -40,6 +40,7 @@ void CommunicatorHandle::define(Napi::Env env) {
                                  async_method<Self, &Self::all_reduce>("allReduce"),
                                  async_method<Self, &Self::broadcast>("broadcast"),
                                  async_method<Self, &Self::allocate>("allocate"),
+                                 async_method<Self, &Self::open_ipc>("openIpc"),
                                  async_method<Self, &Self::prepare>("prepare"),
                                  async_method<Self, &Self::async_error>("asyncError"),
                                  async_method<Self, &Self::abort>("abort"),
@@ -104,6 +105,20 @@ Napi::Value CommunicatorHandle::allocate(const Napi::CallbackInfo& info) {
         return make<DeviceBuffer>(env, communicator, id, length);
       },
       [&](Done<BufferId> done, OperationId) { communicator_->allocate(length, std::move(done)); });
+}
+
+Napi::Value CommunicatorHandle::open_ipc(const Napi::CallbackInfo& info) {
+  const auto name = bytes(info[0], "handle");
+  CudaIpcHandle handle{};
+  if (name.size() != sizeof handle.bytes) refuse("handle", "the 64 bytes of a cudaIpcMemHandle_t");
+  std::memcpy(handle.bytes, name.data(), name.size());
+  const auto length = integer(info[1], "byteLength");
+  return promise<BufferId>(
+      info.Env(),
+      [communicator = communicator_, length](Napi::Env env, BufferId id) {
+        return make<DeviceBuffer>(env, communicator, id, length);
+      },
+      [&](Done<BufferId> done, OperationId) { communicator_->open(handle, length, std::move(done)); });
 }
 
 Napi::Value CommunicatorHandle::prepare(const Napi::CallbackInfo& info) {

@@ -23,6 +23,7 @@ class CommunicatorHandle {
   Napi::Value all_reduce(const Napi::CallbackInfo& info);
   Napi::Value broadcast(const Napi::CallbackInfo& info);
   Napi::Value allocate(const Napi::CallbackInfo& info);
+  Napi::Value open_ipc(const Napi::CallbackInfo& info);
   Napi::Value prepare(const Napi::CallbackInfo& info);
   Napi::Value async_error(const Napi::CallbackInfo& info);
   Napi::Value abort(const Napi::CallbackInfo& info);

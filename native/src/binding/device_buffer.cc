@@ -18,6 +18,7 @@ void DeviceBuffer::define(Napi::Env env) {
                                          async_method<DeviceBuffer, &DeviceBuffer::write>("write"),
                                          async_method<DeviceBuffer, &DeviceBuffer::copy_from>("copyFrom"),
                                          async_method<DeviceBuffer, &DeviceBuffer::sha256>("sha256"),
+                                         async_method<DeviceBuffer, &DeviceBuffer::ipc_handle>("ipcHandle"),
                                          async_method<DeviceBuffer, &DeviceBuffer::free>("free"),
                                      });
 }
@@ -99,6 +100,15 @@ Napi::Value DeviceBuffer::sha256(const Napi::CallbackInfo& info) {
   return promise<std::vector<Digest>>(info.Env(), convert, [&](Done<std::vector<Digest>> done, OperationId) {
     communicator_->sha256(id_, std::move(spans), std::move(done));
   });
+}
+
+Napi::Value DeviceBuffer::ipc_handle(const Napi::CallbackInfo& info) {
+  return promise<CudaIpcHandle>(
+      info.Env(),
+      [](Napi::Env env, const CudaIpcHandle& handle) {
+        return to_bytes(env, handle.bytes, sizeof handle.bytes);
+      },
+      [&](Done<CudaIpcHandle> done, OperationId) { communicator_->share(id_, std::move(done)); });
 }
 
 Napi::Value DeviceBuffer::free(const Napi::CallbackInfo& info) {

@@ -27,6 +27,7 @@ class DeviceBuffer {
   Napi::Value write(const Napi::CallbackInfo& info);
   Napi::Value copy_from(const Napi::CallbackInfo& info);
   Napi::Value sha256(const Napi::CallbackInfo& info);
+  Napi::Value ipc_handle(const Napi::CallbackInfo& info);
   Napi::Value free(const Napi::CallbackInfo& info);
   /// A span of this buffer. @throws Error(WC_NATIVE_ARGUMENT)
   ByteSpan span(std::uint64_t offset, std::uint64_t length) const;

@@ -188,6 +188,15 @@ void Communicator::allocate(std::uint64_t length, Done<BufferId> done) {
                           std::move(done));
 }
 
+void Communicator::open(const CudaIpcHandle& handle, std::uint64_t length, Done<BufferId> done) {
+  thread_->post<BufferId>(
+      [handle, length](Workbench& bench) { return bench.buffers.open(handle, length); }, std::move(done));
+}
+
+void Communicator::share(BufferId id, Done<CudaIpcHandle> done) {
+  thread_->post<CudaIpcHandle>([id](Workbench& bench) { return bench.buffers.share(id); }, std::move(done));
+}
+
 void Communicator::free(BufferId id, Done<Unit> done) {
   auto freed = [done = std::move(done)](Outcome<Unit>) { done(Unit{}); };
   thread_->post<Unit>(

@@ -47,6 +47,9 @@ class Communicator {
   void destroy(double timeout_ms, Done<Unit> done);
 
   void allocate(std::uint64_t length, Done<BufferId> done);
+  /// See DeviceBuffers.
+  void open(const CudaIpcHandle& handle, std::uint64_t length, Done<BufferId> done);
+  void share(BufferId id, Done<CudaIpcHandle> done);
   void free(BufferId id, Done<Unit> done);
   /// `target` and `bytes` must live until `done`.
   void read(BufferId id, std::uint64_t offset, void* target, std::uint64_t length, Done<Unit> done);

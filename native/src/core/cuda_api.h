@@ -20,6 +20,26 @@ using CudaEvent = CudaEventTag*;
 struct CudaUuid {
   unsigned char bytes[16];
 };
+/// CUipcMemHandle: names a whole allocation of another process. Passed by value.
+struct CudaIpcHandle {
+  unsigned char bytes[64];
+};
+/// CUDA_MEMCPY2D, device to device: `height` rows of `width` bytes, a pitch apart on each side.
+struct CudaCopy2D {
+  std::size_t source_x = 0, source_y = 0;
+  unsigned source_kind = 2;
+  const void* source_host = nullptr;
+  DevicePointer source = 0;
+  void* source_array = nullptr;
+  std::size_t source_pitch = 0;
+  std::size_t target_x = 0, target_y = 0;
+  unsigned target_kind = 2;
+  void* target_host = nullptr;
+  DevicePointer target = 0;
+  void* target_array = nullptr;
+  std::size_t target_pitch = 0;
+  std::size_t width = 0, height = 0;
+};
 
 namespace cuda {
 inline constexpr int kSuccess = 0;
@@ -29,6 +49,9 @@ inline constexpr int kNotReady = 600;
 inline constexpr unsigned kStreamNonBlocking = 1;
 inline constexpr unsigned kEventDisableTiming = 2;
 inline constexpr unsigned kHostAllocPortable = 1;
+inline constexpr unsigned kIpcLazyPeerAccess = 1;
+/// The longest pitch that a 2D copy takes (CU_DEVICE_ATTRIBUTE_MAX_PITCH, the same on every device so far).
+inline constexpr std::size_t kMostPitch = 2147483647;
 }  // namespace cuda
 
 #define WEIGHTCAST_CUDA_FUNCTIONS(F)                                                        \
@@ -52,6 +75,13 @@ inline constexpr unsigned kHostAllocPortable = 1;
     (void* target, DevicePointer source, std::size_t bytes, CudaStream stream))             \
   F(copy_on_device, "cuMemcpyDtoDAsync_v2",                                                 \
     (DevicePointer target, DevicePointer source, std::size_t bytes, CudaStream stream))     \
+  F(copy_rows, "cuMemcpy2DAsync_v2", (const CudaCopy2D* copy, CudaStream stream))           \
+  F(address_range, "cuMemGetAddressRange_v2",                                               \
+    (DevicePointer * base, std::size_t * bytes, DevicePointer pointer))                     \
+  F(ipc_export, "cuIpcGetMemHandle", (CudaIpcHandle * handle, DevicePointer pointer))       \
+  F(ipc_open, "cuIpcOpenMemHandle_v2",                                                      \
+    (DevicePointer * pointer, CudaIpcHandle handle, unsigned flags))                        \
+  F(ipc_close, "cuIpcCloseMemHandle", (DevicePointer pointer))                              \
   F(stream_create, "cuStreamCreate", (CudaStream * stream, unsigned flags))                 \
   F(stream_destroy, "cuStreamDestroy_v2", (CudaStream stream))                              \
   F(stream_wait, "cuStreamWaitEvent", (CudaStream stream, CudaEvent event, unsigned flags)) \

@@ -32,6 +32,7 @@ class CudaOwned {
 };
 
 using DeviceMemory = CudaOwned<DevicePointer, &CudaApi::release>;
+using IpcMemory = CudaOwned<DevicePointer, &CudaApi::ipc_close>;
 using PinnedMemory = CudaOwned<void*, &CudaApi::host_release>;
 using Stream = CudaOwned<CudaStream, &CudaApi::stream_destroy>;
 using Event = CudaOwned<CudaEvent, &CudaApi::event_destroy>;

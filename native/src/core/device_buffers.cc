@@ -9,8 +9,32 @@ namespace weightcast {
 BufferId DeviceBuffers::allocate(std::uint64_t length) {
   auto memory = make_device_memory(session_.cuda(), length);
   const BufferId id = next_++;
-  buffers_.emplace(id, Buffer{std::move(memory), length});
+  const auto base = memory.get();
+  buffers_.emplace(id, Buffer{base, length, std::move(memory), {}});
   return id;
+}
+
+BufferId DeviceBuffers::open(const CudaIpcHandle& handle, std::uint64_t length) {
+  const auto& cuda = session_.cuda();
+  DevicePointer base = 0;
+  cuda.check(cuda.ipc_open(&base, handle, cuda::kIpcLazyPeerAccess), "cuIpcOpenMemHandle");
+  IpcMemory mapping(cuda, base);
+  std::size_t extent = 0;
+  cuda.check(cuda.address_range(nullptr, &extent, base), "cuMemGetAddressRange");
+  if (length > extent) {
+    throw Error(code::kArgument, "the handle names an allocation of " + std::to_string(extent) +
+                                     " bytes, not of " + std::to_string(length));
+  }
+  const BufferId id = next_++;
+  buffers_.emplace(id, Buffer{base, length, {}, std::move(mapping)});
+  return id;
+}
+
+CudaIpcHandle DeviceBuffers::share(BufferId id) const {
+  const auto& cuda = session_.cuda();
+  CudaIpcHandle handle{};
+  cuda.check(cuda.ipc_export(&handle, at(id, {0, 0})), "cuIpcGetMemHandle");
+  return handle;
 }
 
 DevicePointer DeviceBuffers::at(BufferId id, ByteSpan span) const {
@@ -22,7 +46,7 @@ DevicePointer DeviceBuffers::at(BufferId id, ByteSpan span) const {
                                      std::to_string(span.length) + " lie outside a device buffer of " +
                                      std::to_string(buffer.length) + " bytes");
   }
-  return buffer.memory.get() + span.offset;
+  return buffer.base + span.offset;
 }
 
 void DeviceBuffers::read(BufferId id, std::uint64_t offset, void* target, std::uint64_t length) {
@@ -47,6 +71,18 @@ void DeviceBuffers::copy(BufferId target, BufferId source, const StridedCopy& co
   const auto from = at(source, {copy.source_offset, extent});
   const auto to = at(target, {copy.target_offset, blocks * block_bytes});
   const auto& cuda = session_.cuda();
+  if (blocks > 1 && copy.stride_bytes <= cuda::kMostPitch) {
+    CudaCopy2D rows;
+    rows.source = from;
+    rows.source_pitch = copy.stride_bytes;
+    rows.target = to;
+    rows.target_pitch = block_bytes;
+    rows.width = block_bytes;
+    rows.height = blocks;
+    cuda.check(cuda.copy_rows(&rows, session_.copies()), "cuMemcpy2DAsync");
+    session_.drain_copies();
+    return;
+  }
   for (std::uint64_t i = 0; i < blocks; ++i) {
     cuda.check(cuda.copy_on_device(to + i * block_bytes, from + i * copy.stride_bytes, block_bytes,
                                    session_.copies()),

@@ -30,6 +30,11 @@ class DeviceBuffers {
   explicit DeviceBuffers(DeviceSession& session) : session_(session) {}
 
   BufferId allocate(std::uint64_t length);
+  /// The first `length` bytes of an allocation of another process. The driver counts how often it is open.
+  /// @throws Error WC_NATIVE_ARGUMENT when the allocation is shorter, WC_CUDA_FAILED
+  BufferId open(const CudaIpcHandle& handle, std::uint64_t length);
+  /// Names the allocation for another process; valid while this buffer is. @throws Error
+  CudaIpcHandle share(BufferId id) const;
   void free(BufferId id) { buffers_.erase(id); }
 
   /// Address of a span. @throws Error WC_NATIVE_CLOSED after free, WC_NATIVE_ARGUMENT outside the buffer
@@ -41,8 +46,10 @@ class DeviceBuffers {
 
  private:
   struct Buffer {
-    DeviceMemory memory;
+    DevicePointer base;
     std::uint64_t length;
+    DeviceMemory memory;  ///< ours, or
+    IpcMemory mapping;    ///< somebody else's
   };
 
   DeviceSession& session_;
