@@ -1,0 +1,94 @@
+/**
+ * npm run bench [-- case …] [--quick] [--results DIR]
+ *
+ * Without names all cases run. Results are written by a whole run that is not quick, and wherever --results says.
+ */
+import { mkdir } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { cases } from './cases/index.js';
+import { loadAverage, machine, versions } from './harness/machine.js';
+import { type CaseResult, writeResults } from './harness/results.js';
+import { runInChild } from './harness/spawn.js';
+import { markdownTable } from './harness/table.js';
+
+/** Above this load a core, other programs take time from ours. */
+const BUSY_LOAD_PER_CORE = 0.5;
+
+const print = (text: string): void => {
+  process.stdout.write(`${text}\n`);
+};
+
+function usage(text: string): never {
+  process.stderr.write(`${text}\ncases: ${Object.keys(cases).join(', ')}\n`);
+  process.exit(2);
+}
+
+async function main(): Promise<number> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      quick: { type: 'boolean', default: false },
+      results: { type: 'string' },
+      scratch: {
+        type: 'string',
+        default: process.env['WEIGHTCAST_BENCH_SCRATCH'] ?? join(tmpdir(), 'weightcast-bench'),
+      },
+    },
+  });
+  const unknown = positionals.find((name) => !Object.hasOwn(cases, name));
+  if (unknown !== undefined) usage(`no case ${unknown}`);
+  const names = positionals.length > 0 ? positionals : Object.keys(cases);
+  const { quick, scratch } = values;
+  await mkdir(scratch, { recursive: true });
+
+  const interrupt = new AbortController();
+  process.once('SIGINT', () => interrupt.abort());
+  process.once('SIGTERM', () => interrupt.abort());
+
+  const date = new Date().toISOString();
+  const found = versions();
+  const here = machine();
+  const before = loadAverage();
+  const done: CaseResult[] = [];
+  for (const name of names) {
+    if (interrupt.signal.aborted) break;
+    process.stderr.write(`${name} …\n`);
+    const result = await runInChild(
+      { name, quick, scratch },
+      {
+        signal: interrupt.signal,
+        version: (of, version) => {
+          found[of] = version;
+        },
+      },
+    );
+    done.push(result);
+    print(`\n## ${name}: ${result.about} (${result.seconds.toFixed(0)} s)\n`);
+    print(result.failure === null ? markdownTable(result.figures) : `FAILED: ${result.failure}`);
+  }
+
+  const after = loadAverage();
+  const busy =
+    before > BUSY_LOAD_PER_CORE * here.cores
+      ? `The machine was busy before this began (load average ${before} on ${here.cores} cores): compare the columns of a row, not rows with other runs.`
+      : null;
+  print(`\nLoad average ${before} before, ${after} after.${busy === null ? '' : ` ${busy}`}`);
+  const folder = values.results ?? (quick || positionals.length > 0 ? null : 'bench/results');
+  if (folder !== null && !interrupt.signal.aborted) {
+    const paths = await writeResults(folder, {
+      date,
+      quick,
+      machine: here,
+      versions: found,
+      load: { before, after },
+      busy,
+      cases: done,
+    });
+    print(`Written: ${paths.join(', ')}`);
+  }
+  return done.some(({ failure }) => failure !== null) || interrupt.signal.aborted ? 1 : 0;
+}
+
+process.exitCode = await main();
