@@ -10,6 +10,9 @@ const operations = {
     runtime = await addon.open(process.env.WEIGHTCAST_TEST_CUDA, process.env.WEIGHTCAST_TEST_NCCL);
     communicator = await runtime.communicator(0);
   },
+  async uniqueId() {
+    return Buffer.from(await runtime.uniqueId()).toString('hex');
+  },
   async join({ uniqueId, worldSize, rank, timeoutMs }) {
     await communicator.init({ uniqueId: Uint8Array.from(uniqueId), worldSize, rank, timeoutMs });
   },

@@ -1,4 +1,4 @@
-import { type ChildProcess, fork, spawn } from 'node:child_process';
+import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -19,7 +19,8 @@ export const libraries = {
 };
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
-const environment = (): NodeJS.ProcessEnv => ({
+/** Of child processes that load the addon. */
+export const environment = (): NodeJS.ProcessEnv => ({
   ...process.env,
   WEIGHTCAST_ADDON: process.env['WEIGHTCAST_ADDON'] ?? `${root}build/Release/weightcast.node`,
   WEIGHTCAST_TEST_CUDA: libraries.cuda,
@@ -99,34 +100,6 @@ export class PeerProcess {
     this.child.kill('SIGKILL');
     await ended;
   }
-}
-
-export interface Ending {
-  readonly code: number | null;
-  readonly signal: NodeJS.Signals | null;
-  readonly elapsedMs: number;
-  readonly output: string;
-}
-
-/** Runs a scenario of scenario.mjs to its end; killed (signal SIGKILL) after limitMs. */
-export async function runScenario(name: string, limitMs = 15_000): Promise<Ending> {
-  const child = spawn(process.execPath, ['--expose-gc', script('./scenario.mjs'), name], {
-    env: environment(),
-    stdio: ['ignore', 'pipe', 'pipe'],
-    timeout: limitMs,
-    killSignal: 'SIGKILL',
-  });
-  let output = '';
-  let started = performance.now();
-  const collect = (chunk: Buffer): void => {
-    // The scenario says 'now' when it does what it tests; starting Node is not part of the time.
-    if (output === '') started = performance.now();
-    output += chunk.toString();
-  };
-  child.stdout.on('data', collect);
-  child.stderr.on('data', collect);
-  const [code, signal] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null];
-  return { code, signal, elapsedMs: performance.now() - started, output };
 }
 
 /** Longest time that the event loop did not turn while `work` ran. */

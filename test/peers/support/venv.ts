@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { run, tail } from './process.js';
 
 /** A Python environment that lanes share: what to install, and what the packages' own pins are overridden with. */
@@ -73,7 +73,7 @@ async function checked(command: string, args: readonly string[]): Promise<string
 export async function buildOnce(directory: string, build: (draft: string) => Promise<void>): Promise<void> {
   if (existsSync(directory)) return;
   const draft = `${directory}.draft-${process.pid}`;
-  await mkdir(peersCache, { recursive: true });
+  await mkdir(dirname(directory), { recursive: true });
   try {
     await build(draft);
     await rename(draft, directory).catch((error: unknown) => {

@@ -1,0 +1,3 @@
+import { describeEndings } from './support/matrix.js';
+
+describeEndings(null);

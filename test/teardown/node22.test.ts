@@ -1,0 +1,3 @@
+import { describeEndings } from './support/matrix.js';
+
+describeEndings('22.23.3');

@@ -1,0 +1,54 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { environment } from '../../native/support.js';
+
+/** How a spawned scenario ended. */
+export interface Ending {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  /** From 'now', which a scenario says when it does what it tests: starting Node is not part of it. */
+  readonly elapsedMs: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface ScenarioOptions {
+  readonly node?: string;
+  readonly env?: Readonly<Record<string, string>>;
+  /** Killed with SIGKILL after this: it hangs. */
+  readonly limitMs?: number;
+  /** Called once, when it says 'now'. */
+  readonly onNow?: (kill: (signal: NodeJS.Signals) => void) => void;
+}
+
+/** Runs a script of scenario/ in a process of its own, to its end. */
+export async function runScenario(
+  script: string,
+  args: readonly string[],
+  options: ScenarioOptions = {},
+): Promise<Ending> {
+  const { node = process.execPath, env = {}, limitMs = 30_000, onNow } = options;
+  const path = fileURLToPath(new URL(`../scenario/${script}`, import.meta.url));
+  const child = spawn(node, ['--expose-gc', path, ...args], {
+    env: { ...environment(), ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+    timeout: limitMs,
+    killSignal: 'SIGKILL',
+  });
+  let stdout = '';
+  let stderr = '';
+  let now = performance.now();
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    if (stdout === '') {
+      now = performance.now();
+      onNow?.((signal) => child.kill(signal));
+    }
+    stdout += text;
+  });
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    stderr += text;
+  });
+  const [code, signal] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null];
+  return { code, signal, elapsedMs: performance.now() - now, stdout, stderr };
+}
