@@ -52,7 +52,7 @@ struct Role {
 #define ROLE(name)                                                               \
   static void role_##name(const ::emulator::test::Rank& me);                     \
   static const ::emulator::test::Role register_role_##name(#name, &role_##name); \
-  static void role_##name(const ::emulator::test::Rank& me)
+  static void role_##name([[maybe_unused]] const ::emulator::test::Rank& me)
 
 /** A spawned copy of this program in a role; ended with SIGKILL when it is dropped before it was awaited. */
 class Process {

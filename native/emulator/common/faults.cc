@@ -1,8 +1,10 @@
 #include "common/faults.h"
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <string>
 
 #include "common/environment.h"
 
@@ -21,15 +23,25 @@ struct Amount {
 constexpr Switch kSwitches[] = {
     {"no-driver", &Faults::no_driver},       {"no-device", &Faults::no_device},
     {"missing-peer", &Faults::missing_peer}, {"group-depth-leak", &Faults::group_depth_leak},
-    {"leak-init", &Faults::leak_init},
+    {"leak-init", &Faults::leak_init},       {"driver-too-old", &Faults::driver_too_old},
+    {"crash-on-reuse", &Faults::crash_on_reuse},
 };
 constexpr Amount kAmounts[] = {
     {"slow", &Faults::slow_bytes_per_second},
     {"init-delay", &Faults::init_delay_ms},
     {"die-before-broadcast", &Faults::die_before_broadcast},
     {"die-in-broadcast", &Faults::die_in_broadcast},
+    {"die-after-broadcast", &Faults::die_after_broadcast},
     {"async-error", &Faults::async_error},
     {"out-of-memory", &Faults::out_of_memory_bytes},
+};
+
+constexpr std::string_view kCallsThatCanHang[] = {
+    "cuInit",           "cuDevicePrimaryCtxRetain", "cuMemGetInfo",      "cuMemAlloc",
+    "cuMemFree",        "cuMemHostAlloc",           "cuMemFreeHost",     "cuStreamCreate",
+    "cuStreamDestroy",  "cuEventQuery",             "cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync",
+    "ncclGetUniqueId",  "ncclCommInitRankConfig",   "ncclBroadcast",     "ncclCommGetAsyncError",
+    "ncclCommFinalize", "ncclCommDestroy",          "ncclCommAbort",
 };
 
 bool apply(Faults& faults, std::string_view item) {
@@ -42,6 +54,11 @@ bool apply(Faults& faults, std::string_view item) {
     return false;
   }
   const std::string text(item.substr(equals + 1));
+  if (name == "hang") {
+    faults.hanging.push_back(text);
+    return std::find(std::begin(kCallsThatCanHang), std::end(kCallsThatCanHang), text) !=
+           std::end(kCallsThatCanHang);
+  }
   char* end = nullptr;
   const auto number = std::strtoull(text.c_str(), &end, 10);
   if (text.empty() || *end != '\0' || number == 0) return false;
@@ -71,6 +88,12 @@ Faults parse(std::string_view text) {
 const Faults& faults() {
   static const Faults parsed = parse(environment("WEIGHTCAST_EMULATOR_FAULTS"));
   return parsed;
+}
+
+void hang_if_told(std::string_view call) {
+  const auto& hanging = faults().hanging;
+  if (hanging.empty() || std::find(hanging.begin(), hanging.end(), call) == hanging.end()) return;
+  for (;;) pause();
 }
 
 }  // namespace emulator

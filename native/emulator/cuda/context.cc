@@ -4,6 +4,7 @@
 #include <mutex>
 #include <vector>
 
+#include "common/faults.h"
 #include "cuda/device.h"
 #include "cuda/memory.h"
 #include "cuda/stream.h"
@@ -51,6 +52,7 @@ CUresult check_context() {
 using namespace emulator::cuda;
 
 EMULATED CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice device) {
+  emulator::hang_if_told("cuDevicePrimaryCtxRetain");
   if (const auto error = check_device(device)) return error;
   if (context == nullptr) return kInvalidValue;
   std::lock_guard lock(mutex);

@@ -1,5 +1,6 @@
 #include <cstring>
 
+#include "common/faults.h"
 #include "cuda/context.h"
 #include "cuda/memory.h"
 #include "cuda/stream.h"
@@ -88,9 +89,11 @@ using namespace emulator::cuda;
 
 EMULATED CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr target, const void* source, std::size_t bytes,
                                        CUstream stream) {
+  emulator::hang_if_told("cuMemcpyHtoDAsync");
   return copy(Place::device, to_pointer(target), Place::host, source, bytes, stream);
 }
 EMULATED CUresult cuMemcpyDtoHAsync_v2(void* target, CUdeviceptr source, std::size_t bytes, CUstream stream) {
+  emulator::hang_if_told("cuMemcpyDtoHAsync");
   return copy(Place::host, target, Place::device, to_pointer(source), bytes, stream);
 }
 EMULATED CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr target, CUdeviceptr source, std::size_t bytes,

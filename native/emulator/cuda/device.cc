@@ -129,6 +129,7 @@ using namespace emulator::cuda;
 EMULATED const char* weightcast_emulation() { return EMULATION_SENTENCE; }
 
 EMULATED CUresult cuInit(unsigned flags) {
+  emulator::hang_if_told("cuInit");
   if (flags != 0) return kInvalidValue;
   if (emulator::faults().no_driver) return kSystemDriverMismatch;
   if (emulator::faults().no_device || device_count() == 0) return kNoDevice;

@@ -142,6 +142,7 @@ std::size_t allocated_bytes() {
 using namespace emulator::cuda;
 
 EMULATED CUresult cuMemAlloc_v2(CUdeviceptr* address, std::size_t bytes) {
+  emulator::hang_if_told("cuMemAlloc");
   if (const auto error = check_context()) return error;
   if (address == nullptr) return kInvalidValue;
   void* pointer = nullptr;
@@ -151,6 +152,7 @@ EMULATED CUresult cuMemAlloc_v2(CUdeviceptr* address, std::size_t bytes) {
 }
 
 EMULATED CUresult cuMemFree_v2(CUdeviceptr address) {
+  emulator::hang_if_told("cuMemFree");
   if (const auto error = check_context()) return error;
   return address == 0 ? kSuccess : release(Kind::device, to_pointer(address));
 }
@@ -172,6 +174,7 @@ EMULATED CUresult cuMemFreeAsync(CUdeviceptr address, CUstream stream) {
 }
 
 EMULATED CUresult cuMemGetInfo_v2(std::size_t* free, std::size_t* total) {
+  emulator::hang_if_told("cuMemGetInfo");
   if (const auto error = check_context()) return error;
   if (free == nullptr || total == nullptr) return kInvalidValue;
   *total = machine_memory();
@@ -189,6 +192,7 @@ EMULATED CUresult cuMemGetAddressRange_v2(CUdeviceptr* base, std::size_t* bytes,
 }
 
 EMULATED CUresult cuMemHostAlloc(void** pointer, std::size_t bytes, unsigned flags) {
+  emulator::hang_if_told("cuMemHostAlloc");
   if (const auto error = check_context()) return error;
   if ((flags & ~7u) != 0) return kInvalidValue;
   return allocate(Kind::host, bytes, current_context()->device, pointer);
@@ -199,6 +203,7 @@ EMULATED CUresult cuMemAllocHost_v2(void** pointer, std::size_t bytes) {
 }
 
 EMULATED CUresult cuMemFreeHost(void* pointer) {
+  emulator::hang_if_told("cuMemFreeHost");
   if (const auto error = check_context()) return error;
   return release(Kind::host, pointer);
 }

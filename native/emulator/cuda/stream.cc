@@ -4,6 +4,7 @@
 #include <mutex>
 #include <vector>
 
+#include "common/faults.h"
 #include "cuda/context.h"
 #include "cuda/device.h"
 
@@ -71,11 +72,13 @@ EMULATED CUresult cuStreamCreateWithPriority(CUstream* handle, unsigned flags, i
 }
 
 EMULATED CUresult cuStreamCreate(CUstream* handle, unsigned flags) {
+  emulator::hang_if_told("cuStreamCreate");
   return cuStreamCreateWithPriority(handle, flags, 0);
 }
 
 /** Returns at once, like the real one: what is queued still runs. */
 EMULATED CUresult cuStreamDestroy_v2(CUstream handle) {
+  emulator::hang_if_told("cuStreamDestroy");
   if (const auto error = check_initialized()) return error;
   const auto stream = find_stream(handle);
   if (stream == nullptr) return kInvalidHandle;

@@ -1,3 +1,4 @@
+#include "common/faults.h"
 #include "nccl/data_type.h"
 #include "nccl/group.h"
 #include "nccl/log.h"
@@ -76,6 +77,7 @@ using namespace emulator::nccl;
 
 EMULATED ncclResult_t ncclBroadcast(const void* send, void* receive, std::size_t count, ncclDataType_t type,
                                     int root, ncclComm_t comm, cudaStream_t stream) {
+  emulator::hang_if_told("ncclBroadcast");
   return enqueue({"Broadcast", Kind::broadcast, send, receive, count, type, kSum, root, false}, comm, stream);
 }
 EMULATED ncclResult_t ncclBroadcastConfig(const void* send, void* receive, std::size_t count,

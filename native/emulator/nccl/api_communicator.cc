@@ -31,6 +31,7 @@ EMULATED ncclResult_t ncclCommCuDevice(ncclComm_t comm, int* device) {
 }
 
 EMULATED ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* state) {
+  emulator::hang_if_told("ncclCommGetAsyncError");
   std::shared_ptr<Communicator> communicator;
   if (const auto error = need_communicator("ncclGetAsyncError", comm, communicator)) return error;
   if (state == nullptr) return fail(kInvalidArgument, "ncclGetAsyncError : asyncError argument is NULL");
@@ -39,6 +40,7 @@ EMULATED ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* state
 }
 
 EMULATED ncclResult_t ncclCommFinalize(ncclComm_t comm) {
+  emulator::hang_if_told("ncclCommFinalize");
   if (comm == nullptr) return kSuccess;
   std::shared_ptr<Communicator> communicator;
   if (const auto error = need_communicator("CommFinalize", comm, communicator)) return error;
@@ -51,6 +53,7 @@ EMULATED ncclResult_t ncclCommFinalize(ncclComm_t comm) {
 }
 
 EMULATED ncclResult_t ncclCommDestroy(ncclComm_t comm) {
+  emulator::hang_if_told("ncclCommDestroy");
   if (comm == nullptr) return kSuccess;
   std::shared_ptr<Communicator> communicator;
   if (const auto error = need_communicator("CommDestroy", comm, communicator)) return error;
@@ -61,6 +64,7 @@ EMULATED ncclResult_t ncclCommDestroy(ncclComm_t comm) {
 }
 
 EMULATED ncclResult_t ncclCommAbort(ncclComm_t comm) {
+  emulator::hang_if_told("ncclCommAbort");
   if (comm == nullptr) return kSuccess;
   std::shared_ptr<Communicator> communicator;
   if (const auto error = need_communicator("CommAbort", comm, communicator)) return error;

@@ -13,16 +13,6 @@
 namespace emulator::nccl {
 namespace {
 
-/** What the real library's first CUDA call would say (section 4 of the sheet). */
-ncclResult_t check_cuda() {
-  if (faults().no_driver) {
-    return fail(kUnhandledCudaError,
-                "Cuda failure 'CUDA driver version is insufficient for CUDA runtime version'");
-  }
-  return faults().no_device ? fail(kUnhandledCudaError, "Cuda failure 'no CUDA-capable device is detected'")
-                            : kSuccess;
-}
-
 ncclResult_t check_shape(const char* caller, const void* comm, int ranks, int rank) {
   if (comm == nullptr) return fail(kInvalidArgument, "%s : comm argument is NULL", caller);
   if (ranks < 1) return fail(kInvalidArgument, "improper usage of %s: nId = 1, nranks=%d", caller, ranks);
@@ -94,6 +84,7 @@ using namespace emulator::nccl;
 EMULATED const char* weightcast_emulation() { return EMULATION_SENTENCE; }
 
 EMULATED ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
+  emulator::hang_if_told("ncclGetUniqueId");
   if (id == nullptr) return fail(kInvalidArgument, "GetUniqueId : out argument is NULL");
   *id = random_unique_id();
   return start_root(*id);
@@ -110,6 +101,7 @@ EMULATED ncclResult_t ncclCommInitRank(ncclComm_t* comm, int ranks, ncclUniqueId
 
 EMULATED ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id, int rank,
                                              ncclConfig_t* config) {
+  emulator::hang_if_told("ncclCommInitRankConfig");
   publish(comm, nullptr);
   if (const auto error = check_cuda()) {
     if (emulator::faults().group_depth_leak) leak_group_depth();

@@ -1,5 +1,6 @@
 #include <cstdlib>
 
+#include "nccl/join.h"
 #include "nccl/log.h"
 #include "nccl/registry.h"
 
@@ -28,11 +29,13 @@ using namespace emulator::nccl;
 
 EMULATED ncclResult_t ncclMemAlloc(void** pointer, std::size_t bytes) {
   if (pointer == nullptr || bytes == 0) return fail(kInvalidArgument, "MemAlloc : invalid pointer or size");
+  if (const auto error = check_cuda()) return error;
   constexpr std::size_t kAlignment = 4096;
   *pointer = std::aligned_alloc(kAlignment, (bytes + kAlignment - 1) / kAlignment * kAlignment);
   return *pointer != nullptr ? kSuccess : fail(kUnhandledCudaError, "Cuda failure 'out of memory'");
 }
 EMULATED ncclResult_t ncclMemFree(void* pointer) {
+  if (const auto error = check_cuda()) return error;
   std::free(pointer);
   return kSuccess;
 }

@@ -1,6 +1,8 @@
 #include <dlfcn.h>
 
+#include "common/faults.h"
 #include "nccl/join.h"
+#include "nccl/log.h"
 
 namespace emulator::nccl {
 namespace {
@@ -27,6 +29,15 @@ DeviceIdentity current_device() {
   }
   dlclose(library);
   return identity;
+}
+
+ncclResult_t check_cuda() {
+  if (faults().no_driver || faults().driver_too_old) {
+    return fail(kUnhandledCudaError,
+                "Cuda failure 'CUDA driver version is insufficient for CUDA runtime version'");
+  }
+  return faults().no_device ? fail(kUnhandledCudaError, "Cuda failure 'no CUDA-capable device is detected'")
+                            : kSuccess;
 }
 
 }  // namespace emulator::nccl

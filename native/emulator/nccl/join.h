@@ -29,5 +29,7 @@ ncclResult_t join(const Invitation& invitation, StopFlag& stop, std::unique_ptr<
 
 /** The calling thread's device of the emulated libcuda; unknown in a process that did not load it. */
 DeviceIdentity current_device();
+/** What the real library's first CUDA call would say (section 4 of the sheet). */
+ncclResult_t check_cuda();
 
 }  // namespace emulator::nccl

@@ -31,16 +31,21 @@ Outcome broadcast(Operation& o, const Tag& tag, Transport& transport) {
   const auto number = ++broadcasts_begun;
   if (number == faults().die_before_broadcast) _exit(1);
   const Mortality check{number == faults().die_in_broadcast, o.bytes};
+  const auto survive = [number](Outcome outcome) {
+    if (outcome == Outcome::done && number == faults().die_after_broadcast) _exit(1);
+    return outcome;
+  };
   if (transport.rank() == o.root) {
     const auto outcome = transport.publish(tag, o.source, o.bytes, check);
     if (outcome == Outcome::done) copy(o.target, o.source, o.bytes);
-    return outcome;
+    return survive(outcome);
   }
-  return transport.collect(o.root, tag, o.bytes,
+  const auto outcome = transport.collect(o.root, tag, o.bytes,
                            [&](int, std::size_t offset, const std::byte* data, std::size_t n) {
                              check(offset);
                              std::memcpy(o.target + offset, data, n);
                            });
+  return survive(outcome);
 }
 
 /** Reduction over the ranks in their order, so that every rank gets the same bits. */

@@ -1,8 +1,10 @@
 #include "nccl/registry.h"
 
+#include <csignal>
 #include <map>
 #include <mutex>
 
+#include "common/faults.h"
 #include "nccl/log.h"
 
 namespace emulator::nccl {
@@ -39,6 +41,7 @@ ncclResult_t need_communicator(const char* caller, ncclComm_t handle,
                                std::shared_ptr<Communicator>& communicator) {
   if (handle == nullptr) return fail(kInvalidArgument, "%s : comm argument is NULL", caller);
   communicator = find_communicator(handle);
+  if (communicator == nullptr && faults().crash_on_reuse) std::raise(SIGSEGV);
   return communicator != nullptr ? kSuccess
                                  : fail(kInvalidArgument, "%s : comm argument is corrupted or freed", caller);
 }
