@@ -1,6 +1,7 @@
 #include "nccl/root.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -158,7 +159,11 @@ class Root {
 ncclResult_t start_root(const ncclUniqueId& id) {
   Descriptor listener = listen_at(*socket_name(id));
   if (!listener.valid()) return fail(kSystemError, "Bootstrap : can't listen: %s", std::strerror(errno));
-  std::thread([root = Root(std::move(listener))]() mutable { root.run(); }).detach();
+  std::thread([root = Root(std::move(listener))]() mutable {
+    // A thread inherits its creator's name. This one stays when nobody ever joins, like the real library's.
+    pthread_setname_np(pthread_self(), "nccl-root");
+    root.run();
+  }).detach();
   return kSuccess;
 }
 
