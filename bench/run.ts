@@ -39,7 +39,9 @@ async function main(): Promise<number> {
   });
   const unknown = positionals.find((name) => !Object.hasOwn(cases, name));
   if (unknown !== undefined) usage(`no case ${unknown}`);
-  const names = positionals.length > 0 ? positionals : Object.keys(cases);
+  // Those that need a GPU run by name: npm run bench:gpu.
+  const names =
+    positionals.length > 0 ? positionals : Object.keys(cases).filter((name) => !name.startsWith('gpu-'));
   const { quick, scratch } = values;
   await mkdir(scratch, { recursive: true });
 

@@ -2,5 +2,10 @@
 import type { BenchCase } from '../case.js';
 
 export const cases: Readonly<Record<string, () => Promise<BenchCase>>> = {
+  'gpu-broadcast': async () => (await import('../gpu/cases/broadcast.js')).broadcast,
+  'gpu-gather': async () => (await import('../gpu/cases/gather.js')).gather,
+  'gpu-ipc': async () => (await import('../gpu/cases/ipc.js')).ipc,
+  'gpu-pipeline': async () => (await import('../gpu/cases/pipeline.js')).pipeline,
+  'gpu-recovery': async () => (await import('../gpu/cases/recovery.js')).recovery,
   sha256: async () => (await import('./sha256.js')).sha256,
 };
