@@ -38,3 +38,6 @@ const TABLE: readonly (readonly [string, string | null, number])[] = [
 export const DTYPES: ReadonlyMap<string, DType> = new Map(
   TABLE.map(([name, torchName, bits]) => [name, { name, torchName, bits }]),
 );
+
+/** The same, where a number stands for a dtype. */
+export const DTYPE_LIST: readonly DType[] = [...DTYPES.values()];

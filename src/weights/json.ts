@@ -19,6 +19,11 @@ const CLOSE_BRACE = 0x7d;
 const OPEN_BRACKET = 0x5b;
 const CLOSE_BRACKET = 0x5d;
 
+/** Bytes that a scan of a string has to look at: the quote, the backslash, control characters, and what is not ASCII. */
+const SPECIAL = Uint8Array.from({ length: 256 }, (_, byte) =>
+  Number(byte < 0x20 || byte >= 0x80 || byte === QUOTE || byte === BACKSLASH),
+);
+
 const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
 const LITERALS = ['true', 'false', 'null'] as const;
 
@@ -35,10 +40,16 @@ export class JsonError extends Error {
 /** Reads one document of valid UTF-8 (the caller checks that). */
 export class JsonReader {
   readonly #bytes: Buffer;
-  #at = 0;
+  #at: number;
+  /** The string that was taken last: its bytes between the quotes, and what they are. */
+  #start = 0;
+  #end = 0;
+  #escaped = false;
+  #plain = true;
 
-  constructor(bytes: Buffer) {
+  constructor(bytes: Buffer, at = 0) {
     this.#bytes = bytes;
+    this.#at = at;
   }
 
   get at(): number {
@@ -52,12 +63,18 @@ export class JsonReader {
   /** The next byte that is not white space, not consumed; -1 at the end. */
   peek(): number {
     const bytes = this.#bytes;
-    for (;;) {
-      const byte = bytes[this.#at];
-      if (byte === undefined) return -1;
-      if (byte !== 0x20 && byte !== 0x0a && byte !== 0x0d && byte !== 0x09) return byte;
-      this.#at += 1;
+    const end = bytes.length;
+    let at = this.#at;
+    while (at < end) {
+      const byte = bytes[at] as number;
+      if (byte > 0x20 || (byte !== 0x20 && byte !== 0x0a && byte !== 0x0d && byte !== 0x09)) {
+        this.#at = at;
+        return byte;
+      }
+      at += 1;
     }
+    this.#at = at;
+    return -1;
   }
 
   #take(byte: number): void {
@@ -88,6 +105,11 @@ export class JsonReader {
     return true;
   }
 
+  /** Goes on at another byte, for a caller that has read some itself. */
+  goTo(at: number): void {
+    this.#at = at;
+  }
+
   /** Opens an object; then call {@link member} until it returns null. */
   openObject(): void {
     this.#take(OPEN_BRACE);
@@ -95,21 +117,26 @@ export class JsonReader {
 
   /** The next key, its colon consumed; null at the end of the object. */
   member(first: boolean, maxBytes: number): string | null {
-    if (!this.#next(CLOSE_BRACE, first)) return null;
-    const key = this.string(maxBytes);
-    this.#take(COLON);
-    return key;
+    return this.key(first, maxBytes) ? this.text() : null;
   }
 
-  /** A short array of non-negative integers. */
-  integers(maxLength: number): number[] {
+  /** As {@link member}, but makes no string: ask for the key with {@link is} or {@link text}. False at the end of the object. */
+  key(first: boolean, maxBytes: number): boolean {
+    if (!this.#next(CLOSE_BRACE, first)) return false;
+    this.token(maxBytes);
+    this.#take(COLON);
+    return true;
+  }
+
+  /** A short array of non-negative integers into `values`, as many as it holds at most; how many there were. */
+  integers(values: Float64Array): number {
     this.#take(OPEN_BRACKET);
-    const values: number[] = [];
-    while (this.#next(CLOSE_BRACKET, values.length === 0)) {
-      if (values.length === maxLength) this.fail(`more than ${maxLength} numbers`);
-      values.push(this.integer());
+    let count = 0;
+    for (; this.#next(CLOSE_BRACKET, count === 0); count += 1) {
+      if (count === values.length) this.fail(`more than ${values.length} numbers`);
+      values[count] = this.integer();
     }
-    return values;
+    return count;
   }
 
   /** A non-negative integer, written without sign, fraction or exponent, up to 2^53 - 1. */
@@ -117,15 +144,17 @@ export class JsonReader {
     const first = this.peek();
     const start = this.#at;
     const bytes = this.#bytes;
+    const end = bytes.length;
+    let at = start;
     let value = 0;
-    let digit = (first as number) - 0x30;
-    while (digit >= 0 && digit <= 9) {
+    for (; at < end; at += 1) {
+      const digit = (bytes[at] as number) - 0x30;
+      if (digit < 0 || digit > 9) break;
       value = value * 10 + digit;
-      this.#at += 1;
-      digit = (bytes[this.#at] ?? 0) - 0x30;
     }
-    const length = this.#at - start;
-    const after = bytes[this.#at];
+    this.#at = at;
+    const length = at - start;
+    const after = bytes[at];
     if (length === 0 || after === 0x2e || after === 0x65 || after === 0x45) {
       this.fail('a non-negative integer expected', start);
     }
@@ -163,66 +192,99 @@ export class JsonReader {
 
   /** A string of at most maxBytes bytes in the document, without a pause: keep maxBytes moderate. */
   string(maxBytes: number): string {
+    this.token(maxBytes);
+    return this.text();
+  }
+
+  /** Takes such a string and makes none yet: ask for it with {@link is}, {@link text} or {@link utf8}. */
+  token(maxBytes: number): void {
     this.#take(QUOTE);
     const start = this.#at;
     const limit = Math.min(this.#bytes.length, start + maxBytes + 1);
-    const scan = { escaped: false, plain: true };
-    const close = this.#scan(start, limit, scan);
-    if (close < 0)
+    this.#open(start);
+    if (!this.#scan(start, limit))
       this.fail(limit === this.#bytes.length ? 'a string without an end' : 'a string too long', start);
-    return this.#decode(start, close, scan);
   }
 
   /** A string of any length. */
   *longString(): Steps<string> {
     this.#take(QUOTE);
     const start = this.#at;
-    const scan = { escaped: false, plain: true };
+    this.#open(start);
     for (let from = start; ; ) {
       const limit = Math.min(this.#bytes.length, from + STRIDE);
-      const close = this.#scan(from, limit, scan);
-      if (close >= 0) return this.#decode(start, close, scan);
+      if (this.#scan(from, limit)) return this.text();
       if (limit === this.#bytes.length) this.fail('a string without an end', start);
       from = this.#at;
       yield;
     }
   }
 
-  /** Finds the closing quote before `limit`; else -1, with the position where to go on in #at. */
-  #scan(from: number, limit: number, state: { escaped: boolean; plain: boolean }): number {
+  /** True when the string taken last is this one, which is ASCII and needs no escape. */
+  is(word: Uint8Array): boolean {
+    if (this.#escaped) return this.text() === Buffer.from(word).toString('latin1');
+    const start = this.#start;
+    if (this.#end - start !== word.length) return false;
+    const bytes = this.#bytes;
+    for (let i = 0; i < word.length; i += 1) if (bytes[start + i] !== word[i]) return false;
+    return true;
+  }
+
+  /** The string taken last. */
+  text(): string {
+    const text = this.#plain
+      ? this.#bytes.toString('latin1', this.#start, this.#end)
+      : this.#bytes.toString('utf8', this.#start, this.#end);
+    return this.#escaped ? this.#unescaped(text) : text;
+  }
+
+  /** The string taken last as UTF-8, with where in `bytes` it is. */
+  utf8(): { readonly bytes: Uint8Array; readonly start: number; readonly end: number } {
+    if (!this.#escaped) return { bytes: this.#bytes, start: this.#start, end: this.#end };
+    const bytes = Buffer.from(this.text());
+    return { bytes, start: 0, end: bytes.length };
+  }
+
+  #open(start: number): void {
+    this.#start = start;
+    this.#escaped = false;
+    this.#plain = true;
+  }
+
+  /** Finds the closing quote before `limit`; else false, with the position where to go on in #at. */
+  #scan(from: number, limit: number): boolean {
     const bytes = this.#bytes;
     let at = from;
     while (at < limit) {
       const byte = bytes[at] as number;
-      if (byte === QUOTE) {
-        this.#at = at + 1;
-        return at;
-      }
-      if (byte < 0x20) this.fail('a control character in a string', at);
-      if (byte === BACKSLASH) {
-        state.escaped = true;
-        at += 1;
-      } else if (byte >= 0x80) {
-        state.plain = false;
+      if (SPECIAL[byte] !== 0) {
+        if (byte === QUOTE) {
+          this.#end = at;
+          this.#at = at + 1;
+          return true;
+        }
+        if (byte < 0x20) this.fail('a control character in a string', at);
+        if (byte === BACKSLASH) {
+          this.#escaped = true;
+          at += 1;
+        } else {
+          this.#plain = false;
+        }
       }
       at += 1;
     }
     this.#at = at;
-    return -1;
+    return false;
   }
 
-  #decode(start: number, end: number, scan: { escaped: boolean; plain: boolean }): string {
-    const text = scan.plain
-      ? this.#bytes.toString('latin1', start, end)
-      : this.#bytes.toString('utf8', start, end);
-    if (!scan.escaped) return text;
+  #unescaped(text: string): string {
     let value: string;
     try {
       value = JSON.parse(`"${text}"`) as string;
     } catch {
-      return this.fail('an invalid escape in a string', start);
+      return this.fail('an invalid escape in a string', this.#start);
     }
-    if (/\p{Surrogate}/u.test(value)) this.fail('half a surrogate pair in a string', start);
+    if (/\p{Surrogate}/u.test(value)) this.fail('half a surrogate pair in a string', this.#start);
     return value;
   }
 

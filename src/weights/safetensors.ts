@@ -1,13 +1,16 @@
 /** safetensors files: an 8-byte little-endian length, that many bytes of JSON, then the tensors' bytes. */
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { WeightcastError } from '../errors.js';
-import { type HeaderEntry, HeaderError, parseHeader } from './header.js';
+import { parseOnThread } from './header/thread.js';
+import { type HeaderColumns, HeaderError, metadataOf, parseHeader, tensorsOf } from './header.js';
 import type { Tensor } from './tensor.js';
-import { runInSlices, type Steps } from './yielding.js';
+import { runInSlices } from './yielding.js';
 
 const LENGTH_BYTES = 8;
 /** The reference library's limit. */
 const MAX_HEADER_BYTES = 100_000_000;
+/** Starting a thread takes as long as parsing this much. */
+const THREAD_BYTES = 1 << 20;
 
 export interface SafetensorsFile {
   readonly path: string;
@@ -21,7 +24,8 @@ export interface SafetensorsFile {
 }
 
 /**
- * Reads and checks the header of a safetensors file. No tensor byte is read. A long header is parsed in slices of a few milliseconds.
+ * Reads and checks the header of a safetensors file. No tensor byte is read. A header above 1 MiB is parsed on a thread of its
+ * own, any other in slices of a few milliseconds.
  *
  * @throws WeightcastError WC_SAFETENSORS_INVALID naming file, tensor and offsets; WC_FILE_READ when the file can't be read.
  * @example
@@ -48,13 +52,23 @@ export async function readSafetensorsHeader(
   }
   const headerByteLength = LENGTH_BYTES + raw.header.length;
   try {
-    const header = await runInSlices(parseHeader(raw.header, raw.byteLength - headerByteLength), signal);
-    const tensors = await runInSlices(place(header.entries, path, headerByteLength), signal);
-    return { path, byteLength: raw.byteLength, headerByteLength, metadata: header.metadata, tensors };
+    const columns = await parse(raw.header, raw.byteLength - headerByteLength, signal);
+    const metadata = await runInSlices(metadataOf(raw.header, columns), signal);
+    const tensors = await runInSlices(tensorsOf(columns, { path, headerByteLength }), signal);
+    return { path, byteLength: raw.byteLength, headerByteLength, metadata, tensors };
   } catch (error) {
     if (!(error instanceof HeaderError)) throw error;
     throw invalid(path, error.message, { tensor: error.tensor, ...error.facts });
   }
+}
+
+/** A long header is parsed on a thread of its own where there can be one; else, as a short one, in slices. */
+async function parse(header: Buffer, dataBytes: number, signal: AbortSignal | null): Promise<HeaderColumns> {
+  if (header.buffer instanceof SharedArrayBuffer) {
+    const columns = await parseOnThread({ header: header.buffer, dataBytes }, signal);
+    if (columns !== null) return columns;
+  }
+  return runInSlices(parseHeader(header, dataBytes), signal);
 }
 
 interface RawHeader {
@@ -85,7 +99,10 @@ async function readExactly(
   byteLength: number,
   offset: number,
 ): Promise<Buffer> {
-  const buffer = Buffer.allocUnsafe(byteLength);
+  const buffer =
+    byteLength > THREAD_BYTES
+      ? Buffer.from(new SharedArrayBuffer(byteLength))
+      : Buffer.allocUnsafeSlow(byteLength);
   let done = 0;
   while (done < byteLength) {
     const { bytesRead } = await file.read(buffer, done, byteLength - done, offset + done);
@@ -95,15 +112,6 @@ async function readExactly(
     done += bytesRead;
   }
   return buffer;
-}
-
-function* place(entries: readonly HeaderEntry[], path: string, headerByteLength: number): Steps<Tensor[]> {
-  const tensors: Tensor[] = [];
-  for (const { name, dtype, shape, begin, end } of entries) {
-    const range = { kind: 'file', path, offset: headerByteLength + begin, byteLength: end - begin } as const;
-    if (tensors.push({ name, dtype, shape, range }) % 1024 === 0) yield;
-  }
-  return tensors;
 }
 
 function invalid(path: string, message: string, details: Record<string, unknown> = {}): WeightcastError {
