@@ -6,9 +6,9 @@ import type { Gate } from './gate.js';
 import { ask, type EngineSpec, type Pool } from './pool.js';
 
 /** Milliseconds that a core may be busy; a join whose root is gone takes one second of them. */
-const SETTLE_MS = 2_500;
+const SETTLE_MS = 4_000;
 const POLL_MS = 5;
-const CALL_MS = 3_000;
+const CALL_MS = 20_000;
 
 export interface Subject {
   readonly engine: ReferenceEngine;

@@ -44,7 +44,7 @@ const HEALING_TIMEOUTS: ScenarioTimeouts = {
 };
 /** A push that has not returned by then never does. */
 const GIVE_UP_MS = 30_000;
-const CALL_MS = 3_000;
+const CALL_MS = 20_000;
 
 interface Seat {
   engine: ReferenceEngine;
