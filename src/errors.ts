@@ -117,7 +117,11 @@ export const ERRORS = {
   WC_REFERENCE_ENGINE: entry('engine', 'The reference engine did not start: see its message.'),
 
   // Update
-  WC_UPDATE_BUSY: entry('update', 'An update is already running in this session: await it first.'),
+  WC_STATE_DIR: entry(
+    'config',
+    'Name a folder of yours that only you can write to: --state-dir DIR or WEIGHTCAST_STATE_DIR; --state-dir none goes without.',
+  ),
+  WC_UPDATE_BUSY: entry('update', 'An update is already running: await it first.'),
   WC_UPDATE_ABORTED: entry(
     'update',
     'Push again: an engine that the report calls quarantined is healed by the next push, the others serve what the report says.',
