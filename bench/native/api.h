@@ -21,6 +21,7 @@ static struct {
   int (*cuMemHostAlloc)(void **, size_t, unsigned);
   int (*cuMemcpyHtoDAsync_v2)(DevicePointer, const void *, size_t, void *);
   int (*cuMemcpyDtoH_v2)(void *, DevicePointer, size_t);
+  int (*cuMemsetD8Async)(DevicePointer, unsigned char, size_t, void *);
   int (*cuStreamCreate)(void **, unsigned);
   int (*cuStreamSynchronize)(void *);
   int (*cuStreamWaitEvent)(void *, void *, unsigned);
@@ -66,6 +67,7 @@ static void open_libraries(const char *cuda_path, const char *nccl_path) {
   LOAD(cuda, cuMemHostAlloc);
   LOAD(cuda, cuMemcpyHtoDAsync_v2);
   LOAD(cuda, cuMemcpyDtoH_v2);
+  LOAD(cuda, cuMemsetD8Async);
   LOAD(cuda, cuStreamCreate);
   LOAD(cuda, cuStreamSynchronize);
   LOAD(cuda, cuStreamWaitEvent);

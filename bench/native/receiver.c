@@ -24,8 +24,11 @@ int main(int argc, char **argv) {
   void *received[2];
   for (int i = 0; i < 2; i++) {
     CHECK(api.cuMemAlloc_v2(&buffers[i], largest));
+    // Emulated memory is committed when it is first written: not in the time of a sender.
+    CHECK(api.cuMemsetD8Async(buffers[i], 0, largest, stream));
     received[i] = make_event();
   }
+  CHECK(api.cuStreamSynchronize(stream));
   void *comm = join_group(id, atoi(argv[4]), atoi(argv[5]), stream);
 
   uint64_t sum = 0;

@@ -3,8 +3,8 @@
     packed_sender.py LIBNCCL WORLD_SIZE BUFFER_BYTES PLUGIN_FOLDER < JSON [[name, path], …]
 
 vLLM's code runs as it is in the wheel. Where it names a CUDA stream it gets a queue with a thread behind it, so that its two buffers overlap
-as they do on a GPU: a broadcast is queued, and the next chunk is packed meanwhile. With WEIGHTCAST_BENCH_TO_DEVICE=1 every tensor is copied
-once more, as `tensor.to("cuda")` does on a GPU; without it the mapped file counts as device memory.
+as they do on a GPU: a broadcast is queued, and the next chunk is packed meanwhile. The mapped file counts as
+device memory: the copy that `tensor.to("cuda")` is on a GPU is not asked of it.
 Prints the unique id, and at the end a line of JSON: what it took from the first read to the last byte sent.
 """
 
@@ -25,7 +25,6 @@ import vllm  # noqa: E402
 import weightcast_cpu_streams as plugin  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 
-TO_DEVICE = os.environ.get("WEIGHTCAST_BENCH_TO_DEVICE") == "1"
 torch.set_num_threads(1)
 # NCCL runs the operations of a communicator in the order in which they were queued, whatever their streams.
 nccl_queue = ThreadPoolExecutor(1)
@@ -74,8 +73,7 @@ def tensors():
     for name, path in plan:
         if path not in files:
             files[path] = safe_open(path, framework="pt", device="cpu")
-        tensor = files[path].get_tensor(name)
-        yield name, tensor.clone() if TO_DEVICE else tensor
+        yield name, files[path].get_tensor(name)
 
 
 def cpu_seconds():
