@@ -72,6 +72,10 @@ export const ERRORS = {
   WC_NCCL_ABORTED: entry('native', 'The communicator was aborted: the next update builds a new one.'),
   WC_NATIVE_CLOSED: entry('native', 'The handle is closed: open a new one.'),
   WC_NATIVE_ARGUMENT: entry('native', 'This is a defect in weightcast: please report it.'),
+  WC_THREAD_REFUSED: entry(
+    'native',
+    "The system refuses another thread: raise `ulimit -u` or the container's limit on processes, or free memory.",
+  ),
   WC_FILE_READ: entry(
     'native',
     'The file could not be read: check that it exists and that nobody truncates it.',

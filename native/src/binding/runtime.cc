@@ -12,10 +12,11 @@ constexpr std::uint64_t kMostDevices = 1024;
 
 /// Runs `work` on a thread of its own: the pool of libuv belongs to files and names.
 template <class T, class Convert, class Work>
-Napi::Value on_helper(Napi::Env env, Convert convert, Work work) {
-  return promise<T>(env, std::move(convert), [&](Done<T> done, OperationId) {
-    Environment::of(env).helpers().start(
-        "wc-helper", [done = std::move(done), work = std::move(work)] { done(capture<T>(work)); });
+Napi::Value on_helper(const Napi::CallbackInfo& info, Convert convert, Work work) {
+  return promise<T>(info, std::move(convert), [&](Done<T> done, OperationId) {
+    Environment::of(info.Env())
+        .helpers()
+        .start("wc-helper", [done = std::move(done), work = std::move(work)] { done(capture<T>(work)); });
   });
 }
 
@@ -39,7 +40,7 @@ Napi::Value open_runtime(const Napi::CallbackInfo& info) {
   RuntimePaths paths{optional_text(info[0], "cudaLibrary"), optional_text(info[1], "ncclLibrary")};
   using Opened = std::shared_ptr<const Runtime>;
   return on_helper<Opened>(
-      info.Env(), [](Napi::Env env, Opened runtime) { return make<RuntimeHandle>(env, std::move(runtime)); },
+      info, [](Napi::Env env, Opened runtime) { return make<RuntimeHandle>(env, std::move(runtime)); },
       [paths = std::move(paths)] { return Runtime::open(paths); });
 }
 
@@ -85,14 +86,13 @@ Napi::Value RuntimeHandle::memory(const Napi::CallbackInfo& info) {
     result.Set("total", double(memory.total));
     return result;
   };
-  return on_helper<MemoryInfo>(info.Env(), convert,
+  return on_helper<MemoryInfo>(info, convert,
                                [runtime = runtime_, device] { return runtime->memory(device); });
 }
 
 Napi::Value RuntimeHandle::unique_id(const Napi::CallbackInfo& info) {
   return on_helper<NcclUniqueId>(
-      info.Env(),
-      [](Napi::Env env, const NcclUniqueId& id) { return to_bytes(env, id.bytes, sizeof id.bytes); },
+      info, [](Napi::Env env, const NcclUniqueId& id) { return to_bytes(env, id.bytes, sizeof id.bytes); },
       [runtime = runtime_] { return runtime->unique_id(); });
 }
 
@@ -101,7 +101,7 @@ Napi::Value RuntimeHandle::communicator(const Napi::CallbackInfo& info) {
   auto communicator = std::make_shared<Communicator>(CommunicatorThread::start(runtime_, device));
   Environment::of(info.Env()).adopt(communicator->stoppable());
   return promise<Unit>(
-      info.Env(), [communicator](Napi::Env env, Unit) { return make<CommunicatorHandle>(env, communicator); },
+      info, [communicator](Napi::Env env, Unit) { return make<CommunicatorHandle>(env, communicator); },
       [&](Done<Unit> done, OperationId) { communicator->enter(std::move(done)); });
 }
 
