@@ -156,9 +156,7 @@ export class Rendezvous {
     const idle = this.#published ? `; the unique id was published and ${served} took it` : '';
     const lost = this.#deserters > 0 ? `; ${this.#deserters} joined and went away` : '';
     const refused =
-      this.#refused > 0
-        ? `; ${this.#refused} connections were refused, the last from ${this.#lastRefusal}`
-        : '';
+      this.#refused > 0 ? `; connections refused: ${this.#refused}, the last from ${this.#lastRefusal}` : '';
     const engine = roll.missingEngines?.length === 1 ? roll.missingEngines[0] : undefined;
     const message = `${roll.message}${idle}${lost}${refused} (store ${this.address}:${this.port}, ${timeoutMs} ms)`;
     this.#fail('WC_RENDEZVOUS_TIMEOUT', message, {
