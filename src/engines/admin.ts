@@ -23,7 +23,7 @@ export interface Exchange<T> {
   readonly path: string;
   readonly query: Readonly<Record<string, string>>;
   /** JSON body; null sends none. */
-  readonly body: unknown;
+  readonly body: object | null;
   /** False for every request that makes an engine receive from NCCL (law 3): it is sent once. */
   readonly retryable: boolean;
   readonly budget: Budget;

@@ -14,6 +14,7 @@ import {
   deadlineOf,
   type RetryPolicy,
 } from './budgets.js';
+import { encoded } from './json-body.js';
 import { type CallSite, transportError } from './transport-error.js';
 
 /** Where an engine is and how to authenticate. */
@@ -138,7 +139,7 @@ class PooledClient implements HttpClient {
         path: `${url.pathname}${url.search}`,
         method: exchange.method,
         headers: requestHeaders(engine, exchange),
-        body: exchange.body === null ? null : JSON.stringify(exchange.body),
+        body: exchange.body === null ? null : encoded(exchange.body),
         signal: stop.signal,
       });
       const text = await readBounded(response.body, this.#maxBodyBytes, site);

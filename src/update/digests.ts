@@ -5,13 +5,14 @@ import { asWeightcastError, WeightcastError } from '../errors.js';
 import { native } from '../native.js';
 import type { Checkpoint } from '../weights/checkpoint.js';
 import {
-  candidatesFor,
+  candidateSteps,
+  hashJobSteps,
   judge,
   narrow,
   type ProofPlan,
   type ProofVerdict,
-  toHashJob,
 } from '../weights/proof.js';
+import { runInSlices } from '../weights/yielding.js';
 
 export interface DigestOptions {
   readonly onProgress: (bytes: number, totalBytes: number) => void;
@@ -43,7 +44,7 @@ export class DigestBook {
   async prepare(tpSize: number, signal: AbortSignal): Promise<Page> {
     const known = this.#pages.get(tpSize);
     if (known !== undefined) return known;
-    const all = candidatesFor(this.#checkpoint.tensors, tpSize);
+    const all = await runInSlices(candidateSteps(this.#checkpoint.tensors, tpSize), signal);
     const before = this.#options.learned.get(tpSize);
     const plan = before === undefined ? all : narrow(all, before);
     const page = { plan, digests: await hashPlan(plan, signal, this.#options.onProgress) };
@@ -106,7 +107,7 @@ async function hashPlan(
   onProgress: DigestOptions['onProgress'],
 ): Promise<string[]> {
   signal.throwIfAborted();
-  const { job, totalBytes } = toHashJob(plan);
+  const { job, totalBytes } = await runInSlices(hashJobSteps(plan), signal);
   const hash = native().sha256(job, (bytes) => onProgress(bytes, totalBytes));
   const cancel = () => hash.cancel();
   signal.addEventListener('abort', cancel, { once: true });

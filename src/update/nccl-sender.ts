@@ -1,14 +1,17 @@
 /** The NCCL side of a session: the runtime, the group that stands between updates, and what it stages before a pause. */
 
+import type { WeightsUpdate } from '../engines/admin.js';
+import { encodeAhead, jsonSteps } from '../engines/json-body.js';
 import { asWeightcastError, WeightcastError } from '../errors.js';
 import { onAll } from '../fleet/engine.js';
 import type { NativeRuntime } from '../native.js';
 import { type Group, type GroupMember, groupStands, openGroup } from '../transports/nccl/group.js';
 import { openRuntime } from '../transports/nccl/runtime.js';
 import { stagingFor } from '../transports/nccl/wire/memory.js';
-import { planWire, type WirePlan } from '../transports/nccl/wire/plan.js';
-import { flattenPlan } from '../weights/flatten.js';
-import { orderForLoading } from '../weights/order.js';
+import { planSteps, type WirePlan } from '../transports/nccl/wire/plan.js';
+import { flattenSteps } from '../weights/flatten.js';
+import { orderSteps } from '../weights/order.js';
+import { runInSlices } from '../weights/yielding.js';
 import type { Attempt, Carrier } from './attempt.js';
 import { filesystemCarrier } from './transfer-files.js';
 import { ncclCarrier } from './transfer-nccl.js';
@@ -24,7 +27,7 @@ export class NcclSender {
   #runtime: NativeRuntime | null = null;
   #group: Group | null = null;
   /** The list that every engine of the group has accepted. */
-  #accepted: string | null = null;
+  #accepted: Buffer | null = null;
   #reused = false;
   #trusted = true;
   memory: UpdateReport['memory'] = null;
@@ -54,8 +57,9 @@ export class NcclSender {
    * allowed, when NCCL can't be used.
    */
   async prepare(attempt: Attempt): Promise<Carrier> {
-    const { ledger, settings, checkpoint } = attempt;
-    const plan = planWire(orderForLoading(checkpoint.tensors), settings.packing);
+    const { ledger, settings, checkpoint, signal } = attempt;
+    const order = await runInSlices(orderSteps(checkpoint.tensors), signal);
+    const plan = await runInSlices(planSteps(order, settings.packing), signal);
     try {
       requireWeightTransfer(attempt);
       return await this.#stage(attempt, plan);
@@ -86,16 +90,23 @@ export class NcclSender {
     const group = await this.#joinGroup(attempt, staging.peakBytes.device);
     ledger.enter('stage');
     signal.throwIfAborted();
-    const transfer = await group.communicator.prepare(flattenPlan(plan.frames, checkpoint.files, staging));
-    const list = JSON.stringify([plan.tensors, group.packing]);
+    const update: WeightsUpdate = { tensors: plan.tensors, packing: group.packing };
+    for (const { admin } of group.members.map(({ engine }) => engine)) {
+      await encodeAhead(admin.updateWeights(update).body, signal);
+    }
+    const list = await runInSlices(jsonSteps(update), signal);
+    const native = await runInSlices(flattenSteps(plan.frames, checkpoint.files, staging), signal);
+    const transfer = await group.communicator.prepare(native);
     return ncclCarrier({
       group,
       transfer,
-      tensors: plan.tensors,
+      update,
       totalBytes: plan.byteLength,
       frames: plan.frames.length,
       // Where an engine does not say when it was started, it may be another process than the one that accepted the list.
-      accepted: this.#accepted === list && group.members.every(({ processStart }) => processStart !== null),
+      accepted:
+        this.#accepted?.equals(list) === true &&
+        group.members.every(({ processStart }) => processStart !== null),
       onAccepted: () => {
         this.#accepted = list;
       },

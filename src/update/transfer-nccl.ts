@@ -1,7 +1,7 @@
 /** The NCCL transport: opens every engine's update session, then broadcasts while they receive. */
 import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { TensorSpec, WeightsUpdate } from '../engines/admin.js';
+import type { WeightsUpdate } from '../engines/admin.js';
 import { asWeightcastError, WeightcastError } from '../errors.js';
 import { type EngineLink, onAll } from '../fleet/engine.js';
 import type { NativeTransfer, NativeTransferStats } from '../native.js';
@@ -25,7 +25,7 @@ const RESTORE_MS = 10_000;
 export interface NcclCarrierOptions {
   readonly group: Group;
   readonly transfer: NativeTransfer;
-  readonly tensors: readonly TensorSpec[];
+  readonly update: WeightsUpdate;
   readonly totalBytes: number;
   /** Number of broadcasts. */
   readonly frames: number;
@@ -126,8 +126,7 @@ interface Outcome {
 
 async function sendAndReceive(attempt: Attempt, options: NcclCarrierOptions, clock: Clock): Promise<Outcome> {
   const { ledger, engines, settings, signal } = attempt;
-  const { group, transfer } = options;
-  const update: WeightsUpdate = { tensors: options.tensors, packing: group.packing };
+  const { group, transfer, update } = options;
   const giveUp = new AbortController();
   setMaxListeners(0, giveUp.signal);
   const refusal = new AbortController();

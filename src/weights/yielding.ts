@@ -21,3 +21,11 @@ export async function runInSlices<T>(steps: Steps<T>, signal: AbortSignal | null
     await setImmediate();
   }
 }
+
+/** Runs it at once, for a caller that has the time. */
+export function runToEnd<T>(steps: Steps<T>): T {
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
+  }
+}

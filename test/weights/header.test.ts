@@ -4,14 +4,7 @@ import { DTYPES } from '../../src/weights/dtype.js';
 import { NameTable } from '../../src/weights/header/names.js';
 import { parseOnThread } from '../../src/weights/header/thread.js';
 import { HeaderError, metadataOf, parseHeader, tensorsOf } from '../../src/weights/header.js';
-import type { Steps } from '../../src/weights/yielding.js';
-
-function finish<T>(steps: Steps<T>): T {
-  for (;;) {
-    const step = steps.next();
-    if (step.done === true) return step.value;
-  }
-}
+import { runToEnd } from '../../src/weights/yielding.js';
 
 const shared = (text: string): SharedArrayBuffer => {
   const bytes = Buffer.from(text);
@@ -25,9 +18,9 @@ function outcome(text: string, dataBytes: number): string {
   const bytes = Buffer.from(text);
   let found: unknown;
   try {
-    const columns = finish(parseHeader(bytes, dataBytes));
-    const tensors = finish(tensorsOf(columns, { path: '/model', headerByteLength: 0 }));
-    found = { tensors, metadata: [...finish(metadataOf(bytes, columns))] };
+    const columns = runToEnd(parseHeader(bytes, dataBytes));
+    const tensors = runToEnd(tensorsOf(columns, { path: '/model', headerByteLength: 0 }));
+    found = { tensors, metadata: [...runToEnd(metadataOf(bytes, columns))] };
   } catch (error) {
     if (!(error instanceof HeaderError)) throw error;
     found = error.message.replace(/header byte \d+/, '');
@@ -116,16 +109,16 @@ describe('a header on a thread of its own', () => {
   it('gives what it gives here', async () => {
     const columns = await parseOnThread({ header: shared(text), dataBytes }, null);
     expect(columns).not.toBeNull();
-    const here = finish(parseHeader(Buffer.from(text), dataBytes));
+    const here = runToEnd(parseHeader(Buffer.from(text), dataBytes));
     const placement = { path: '/model', headerByteLength: 8 };
-    expect(finish(tensorsOf(columns ?? here, placement))).toEqual(finish(tensorsOf(here, placement)));
+    expect(runToEnd(tensorsOf(columns ?? here, placement))).toEqual(runToEnd(tensorsOf(here, placement)));
     expect(columns?.metadataAt).toBe(here.metadataAt);
   });
 
   it('is refused with the same words and facts', async () => {
     const broken = text.replace('"layers.19999.é":{', '"layers.19999.é":{"x":1,"x":2,');
     const there = await parseOnThread({ header: shared(broken), dataBytes }, null).catch((error) => error);
-    const caught = await (async () => finish(parseHeader(Buffer.from(broken), dataBytes)))().catch(
+    const caught = await (async () => runToEnd(parseHeader(Buffer.from(broken), dataBytes)))().catch(
       (error: unknown) => error,
     );
     expect(there).toBeInstanceOf(HeaderError);

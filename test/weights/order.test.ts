@@ -77,6 +77,26 @@ describe('the order for loading', () => {
     expect(order(names.toReversed())).toEqual(names);
   });
 
+  it('is that of the whole paths: numbers by value, a module before what is inside it', () => {
+    const keyOf = (name: string) => {
+      const parts = name.split('.');
+      const leaf = parts.pop();
+      const numbered = parts.map((part) => (/^[0-9]{1,9}$/.test(part) ? part.padStart(9, '0') : part));
+      return `${numbered.join() === parts.join() ? 0 : 1}${numbered.join('\0')}\0\0${leaf}`;
+    };
+    const part = fc.constantFrom('layers', 'mlp', '0', '00', '2', '10', '1234567890', 'a', '1x', 'weight');
+    const name = fc.array(part, { minLength: 1, maxLength: 7 }).map((parts) => parts.join('.'));
+    fc.assert(
+      fc.property(fc.uniqueArray(name, { maxLength: 60 }), (names) => {
+        const expected = names
+          .map((name) => ({ name, key: keyOf(name) }))
+          .sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : a.name < b.name ? -1 : 1));
+        expect(order(names)).toEqual(expected.map(({ name }) => name));
+      }),
+      { numRuns: 500 },
+    );
+  });
+
   it('is the same whatever the order of the files, and keeps each module in one piece', () => {
     const part = fc.constantFrom('model', 'layers', 'mlp', '0', '2', '10', 'a', 'weight', 'bias');
     const names = fc.uniqueArray(

@@ -18,7 +18,7 @@ interface Call<T> {
   readonly read: read.Reader<T>;
   readonly budget: Budget;
   readonly query?: Readonly<Record<string, string>>;
-  readonly body?: unknown;
+  readonly body?: object;
   /** Only for a call that may safely be sent twice. */
   readonly retryable?: boolean;
   readonly route?: FailedCall['route'];

@@ -44,8 +44,23 @@ export function startBody(dialect: Dialect): Record<string, unknown> {
   return dialect.checkpointFormatIn === 'start' ? { is_checkpoint_format: true } : {};
 }
 
-/** update_info. An empty list is refused here: 0.33 would expect the whole previous list. */
-export function updateBody(dialect: Dialect, update: WeightsUpdate): Record<string, unknown> {
+type Body = Record<string, unknown>;
+
+/** One body for all engines of a dialect: it is megabytes where there are many tensors. */
+const updateBodies = new WeakMap<WeightsUpdate, Map<string, Body>>();
+
+/** update_info. The same object for the same update and form. */
+export function updateBody(dialect: Dialect, update: WeightsUpdate): Body {
+  const form = `${dialect.capabilities.packedIn} ${dialect.checkpointFormatIn}`;
+  const made = updateBodies.get(update) ?? new Map<string, Body>();
+  updateBodies.set(update, made);
+  const body = made.get(form) ?? makeUpdateBody(dialect, update);
+  made.set(form, body);
+  return body;
+}
+
+/** An empty list is refused here: 0.33 would expect the whole previous list. */
+function makeUpdateBody(dialect: Dialect, update: WeightsUpdate): Body {
   const { tensors, packing } = update;
   if (tensors.length === 0) {
     throw new WeightcastError('WC_CONFIG_INVALID', 'an update needs at least one tensor', {

@@ -1,15 +1,12 @@
 /** The thread of thread.ts: parses one header and ends. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { HeaderError, parseHeader } from '../header.js';
+import { runToEnd } from '../yielding.js';
 import type { ThreadAnswer, ThreadInput } from './thread.js';
 
 function answer({ header, dataBytes }: ThreadInput): ThreadAnswer {
-  const steps = parseHeader(Buffer.from(header), dataBytes);
   try {
-    for (;;) {
-      const step = steps.next();
-      if (step.done === true) return { kind: 'columns', columns: step.value };
-    }
+    return { kind: 'columns', columns: runToEnd(parseHeader(Buffer.from(header), dataBytes)) };
   } catch (error) {
     if (!(error instanceof HeaderError)) throw error;
     const { message, tensor, facts } = error;

@@ -1,11 +1,14 @@
 /** Which SHA-256 an engine can report for a parameter, without knowing the model (contracts/real-peers.md: 52 of 52 at TP 2). */
 import { moduleOf } from '../order.js';
 import type { Tensor } from '../tensor.js';
+import { runToEnd, type Steps } from '../yielding.js';
 import { doubtsOf } from './doubts.js';
 import { type ExpertGroup, expertGroups } from './experts.js';
 import { FUSED_GROUPS, type FusedGroup, tiedNames } from './names.js';
 import { columns, type FileTensor, isFileTensor, rows, whole } from './slices.js';
 import type { Candidate, ProofParameter, ProofPlan, Segment } from './types.js';
+
+const TENSORS_PER_STEP = 256;
 
 /**
  * The candidates for every parameter that an engine may make of these tensors: the tensor; with tensor parallelism its even slices along
@@ -19,19 +22,26 @@ import type { Candidate, ProofParameter, ProofPlan, Segment } from './types.js';
  * ```
  */
 export function candidatesFor(tensors: readonly Tensor[], tpSize: number): ProofPlan {
+  return runToEnd(candidateSteps(tensors, tpSize));
+}
+
+/** The same, to be run in slices. */
+export function* candidateSteps(tensors: readonly Tensor[], tpSize: number): Steps<ProofPlan> {
   const candidates: Candidate[] = [];
   const parameters = new Map<string, ProofParameter>();
-  const doubts = doubtsOf(tensors, tpSize);
-  const ties = tiedNames(tensors.map(({ name }) => name));
+  const doubts = yield* doubtsOf(tensors, tpSize);
+  const names = tensors.map(({ name }) => name);
+  const ties = tiedNames(names);
+  yield;
 
   const add = (
-    names: readonly string[],
+    aliases: readonly string[],
     sources: readonly Tensor[],
     forms: readonly Candidate[],
     doubt: string | null,
   ) => {
     const indices = forms.map((form) => candidates.push(form) - 1);
-    for (const name of names) {
+    for (const name of aliases) {
       parameters.set(name, {
         name,
         tensors: sources.map((source) => source.name),
@@ -41,23 +51,26 @@ export function candidatesFor(tensors: readonly Tensor[], tpSize: number): Proof
     }
   };
 
-  const { groups: experts, members } = expertGroups(tensors);
-  for (const tensor of tensors) {
-    if (members.has(tensor.name)) continue;
+  const { groups: experts, others } = yield* expertGroups(tensors);
+  let since = 0;
+  for (const tensor of others) {
+    if (++since % TENSORS_PER_STEP === 0) yield;
     const tied = ties.get(tensor.name);
-    const names = tied === undefined ? [tensor.name] : [tensor.name, tied];
+    const aliases = tied === undefined ? [tensor.name] : [tensor.name, tied];
     const forms = isFileTensor(tensor) ? formsOf(tensor, tpSize) : [];
     const noBytes = tensor.range.byteLength === 0 ? 'it has no bytes' : 'its bytes are not in a file';
-    add(names, [tensor], forms, forms.length === 0 ? noBytes : doubts.about([tensor]));
+    add(aliases, [tensor], forms, forms.length === 0 ? noBytes : doubts.about([tensor]));
   }
-  for (const { name, group, parts } of fusedParameters(tensors.filter(({ name }) => !members.has(name)))) {
+  for (const { name, group, parts } of yield* fusedParameters(others)) {
+    if (++since % TENSORS_PER_STEP === 0) yield;
     if (!parameters.has(name)) add([name], parts, fusedForms(group, parts, tpSize), doubts.about(parts));
   }
   for (const group of experts) {
     const doubt = doubts.about(group.tensors) ?? 'experts: the engine may reorder them for its kernels';
-    add([group.name], group.tensors, expertForms(group, tpSize), doubt);
+    add([group.name], group.tensors, yield* expertForms(group, tpSize), doubt);
+    yield;
   }
-  return { tpSize, candidates, parameters, tensors: tensors.map(({ name }) => name) };
+  return { tpSize, candidates, parameters, tensors: names };
 }
 
 function formsOf(tensor: FileTensor, tpSize: number): Candidate[] {
@@ -99,11 +112,12 @@ function fusedForms(group: FusedGroup, parts: readonly FileTensor[], tpSize: num
 }
 
 /** Stacked experts: every worker a slice of each, or (expert parallel) a share of the experts. */
-function expertForms({ experts, along }: ExpertGroup, tpSize: number): Candidate[] {
+function* expertForms({ experts, along }: ExpertGroup, tpSize: number): Steps<Candidate[]> {
   const all = experts.flat();
   const forms: Candidate[] = [form('experts', null, `${experts.length} experts`, all.map(whole))];
   const slice = along === 'rows' ? rows : columns;
   for (const rank of ranks(tpSize)) {
+    yield;
     const share = experts.length / tpSize;
     const label = `${experts.length} experts, ${along}, slice ${rank + 1} of ${tpSize}`;
     forms.push(
@@ -129,12 +143,15 @@ interface FusedParameter {
   readonly parts: readonly FileTensor[];
 }
 
-function fusedParameters(tensors: readonly Tensor[]): FusedParameter[] {
+function* fusedParameters(tensors: readonly Tensor[]): Steps<FusedParameter[]> {
   const byName = new Map(tensors.filter(isFileTensor).map((tensor) => [tensor.name, tensor]));
   const found: FusedParameter[] = [];
   for (const group of FUSED_GROUPS) {
     const ending = `.${group.parts[0]}`;
+    yield;
+    let since = 0;
     for (const { name } of byName.values()) {
+      if (++since % TENSORS_PER_STEP === 0) yield;
       const module = moduleOf(name);
       if (!module.endsWith(ending)) continue;
       const owner = module.slice(0, -ending.length);

@@ -1,10 +1,12 @@
 /** Reasons for which an engine may rightly hold other bytes than the checkpoint's: such a parameter is not provable, not wrong. */
 import { moduleOf } from '../order.js';
 import type { Tensor } from '../tensor.js';
+import type { Steps } from '../yielding.js';
 import { FUSED_GROUPS, isVocabulary } from './names.js';
 
 /** vLLM pads the rows of embeddings and heads to a multiple of this. */
 const VOCABULARY_GRAIN = 64;
+const TENSORS_PER_STEP = 1024;
 const FLOATS: ReadonlySet<string> = new Set(['BF16', 'F16', 'F32', 'F64']);
 const QUANTISED_LEAF = /scale|zero_?point|qzeros|qweight|g_idx|weight_packed|_amax$/;
 const FUSED_NAMES: ReadonlySet<string> = new Set(FUSED_GROUPS.map(({ fused }) => fused));
@@ -15,11 +17,19 @@ export interface Doubts {
 }
 
 /** Looks over a checkpoint once. */
-export function doubtsOf(tensors: readonly Tensor[], tpSize: number): Doubts {
+export function* doubtsOf(tensors: readonly Tensor[], tpSize: number): Steps<Doubts> {
   const quantised = new Set<string>();
   const bytesOf = new Map<string, number>();
+  const leaves = new Map<string, boolean>();
+  const isQuantisedLeaf = (leaf: string): boolean => {
+    const known = leaves.get(leaf) ?? QUANTISED_LEAF.test(leaf);
+    leaves.set(leaf, known);
+    return known;
+  };
+  let looked = 0;
   for (const { name, dtype, range } of tensors) {
-    if (dtype.bits <= 8 || QUANTISED_LEAF.test(name.slice(name.lastIndexOf('.') + 1))) {
+    if (++looked % TENSORS_PER_STEP === 0) yield;
+    if (dtype.bits <= 8 || isQuantisedLeaf(name.slice(name.lastIndexOf('.') + 1))) {
       quantised.add(moduleOf(name));
     }
     if (FLOATS.has(dtype.name)) bytesOf.set(dtype.name, (bytesOf.get(dtype.name) ?? 0) + range.byteLength);
@@ -29,7 +39,8 @@ export function doubtsOf(tensors: readonly Tensor[], tpSize: number): Doubts {
   const about = (tensor: Tensor): string | null => {
     const { name, dtype, shape } = tensor;
     const module = moduleOf(name);
-    if (quantised.has(module)) return 'quantised: the engine repacks it for its kernels';
+    if (quantised.size > 0 && quantised.has(module))
+      return 'quantised: the engine repacks it for its kernels';
     if (isVocabulary(name) && (shape[0] ?? 0) % VOCABULARY_GRAIN !== 0) {
       return `its ${shape[0]} rows are padded to a multiple of ${VOCABULARY_GRAIN} by the engine`;
     }

@@ -16,17 +16,32 @@ export const FUSED_GROUPS: readonly FusedGroup[] = [
   { fused: 'fused_qkv_a_proj', parts: ['q_a_proj', 'kv_a_proj_with_mqa'], replicates: false },
 ];
 
-const EMBEDDING = /(?:^|\.)(?:embed_tokens|word_embeddings|wte|embed_in)\.weight$/;
-const HEAD = /(?:^|\.)lm_head\.weight$/;
+const EMBEDDINGS: ReadonlySet<string> = new Set(['embed_tokens', 'word_embeddings', 'wte', 'embed_in']);
+const WEIGHT = '.weight';
+
+/** The module right above a weight: 'lm_head' for 'lm_head.weight' and 'model.lm_head.weight'; null for what is no weight. */
+function weightOwner(name: string): string | null {
+  if (!name.endsWith(WEIGHT)) return null;
+  const end = name.length - WEIGHT.length;
+  return name.slice(name.lastIndexOf('.', end - 1) + 1, end);
+}
+
+function isEmbedding(name: string): boolean {
+  return EMBEDDINGS.has(weightOwner(name) ?? '');
+}
+
+function isHead(name: string): boolean {
+  return weightOwner(name) === 'lm_head';
+}
 
 export function isVocabulary(name: string): boolean {
-  return EMBEDDING.test(name) || HEAD.test(name);
+  return isEmbedding(name) || isHead(name);
 }
 
 /** Tied embeddings: a checkpoint that has one of the two stands for both names. */
 export function tiedNames(names: readonly string[]): ReadonlyMap<string, string> {
-  const embedding = names.find((name) => EMBEDDING.test(name));
-  const head = names.find((name) => HEAD.test(name));
+  const embedding = names.find(isEmbedding);
+  const head = names.find(isHead);
   if (embedding !== undefined && head === undefined) return new Map([[embedding, 'lm_head.weight']]);
   if (head !== undefined && embedding === undefined) return new Map([[head, 'model.embed_tokens.weight']]);
   return new Map();
