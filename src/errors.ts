@@ -62,20 +62,30 @@ export const ERRORS = {
     'native',
     'The driver sees no GPU: check nvidia-smi and CUDA_VISIBLE_DEVICES, or use --transport filesystem.',
   ),
-  WC_CUDA_FAILED: entry('native', 'A CUDA driver call failed: see the message.'),
-  WC_CUDA_OUT_OF_MEMORY: entry('native', 'Lower --packed-buffer-bytes, or free memory on the device.'),
+  WC_CUDA_FAILED: entry(
+    'native',
+    'A CUDA driver call failed: look at nvidia-smi and dmesg (Xid), and restart this process if it stays so.',
+  ),
+  WC_CUDA_OUT_OF_MEMORY: entry(
+    'native',
+    'Lower --packed-buffer-bytes, or free memory: of the device, or of the host where the message speaks of pinned memory.',
+  ),
   WC_NCCL_FAILED: entry('native', 'An NCCL call failed: run with NCCL_DEBUG=INFO for details.'),
   WC_NCCL_TIMEOUT: entry(
     'native',
-    'A rank did not take part in time: look at the engine that the message names.',
+    'A rank did not take part in time: look in the logs of the engines for a worker that died, hangs or cannot reach this machine (NCCL_SOCKET_IFNAME, firewall).',
   ),
   WC_NCCL_ABORTED: entry('native', 'The communicator was aborted: the next update builds a new one.'),
+  WC_NATIVE_STUCK: entry(
+    'native',
+    'The driver or the GPU hangs: look at nvidia-smi and dmesg (Xid), and restart this process; reset the GPU if it stays so.',
+  ),
+  WC_NATIVE_LIMIT: entry(
+    'native',
+    "Restart this process: what it has left behind ends only with it. If the system has too few threads, raise ulimit -u or the container's limit of processes.",
+  ),
   WC_NATIVE_CLOSED: entry('native', 'The handle is closed: open a new one.'),
   WC_NATIVE_ARGUMENT: entry('native', 'This is a defect in weightcast: please report it.'),
-  WC_THREAD_REFUSED: entry(
-    'native',
-    "The system refuses another thread: raise `ulimit -u` or the container's limit on processes, or free memory.",
-  ),
   WC_FILE_READ: entry(
     'native',
     'The file could not be read: check that it exists and that nobody truncates it.',
@@ -121,11 +131,7 @@ export const ERRORS = {
   WC_REFERENCE_ENGINE: entry('engine', 'The reference engine did not start: see its message.'),
 
   // Update
-  WC_STATE_DIR: entry(
-    'config',
-    'Name a folder of yours that only you can write to: --state-dir DIR or WEIGHTCAST_STATE_DIR; --state-dir none goes without.',
-  ),
-  WC_UPDATE_BUSY: entry('update', 'An update is already running: await it first.'),
+  WC_UPDATE_BUSY: entry('update', 'An update is already running in this session: await it first.'),
   WC_UPDATE_ABORTED: entry(
     'update',
     'Push again: an engine that the report calls quarantined is healed by the next push, the others serve what the report says.',

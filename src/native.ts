@@ -58,12 +58,12 @@ export interface NativeCommunicator {
    */
   openIpc(handle: Uint8Array, byteLength: number): Promise<NativeDeviceBuffer>;
   /** Opens the files, allocates the slots and stages the first frames; nothing is sent before `run`. Also before `init`. */
-  prepare(plan: NativePlan): Promise<NativeTransfer>;
+  prepare(plan: NativePlan, timeoutMs: number): Promise<NativeTransfer>;
   /** 0 when all is well, else the ncclResult_t. */
   asyncError(): Promise<number>;
-  /** Aborts whatever runs, also an init; afterwards the communicator is dead. Safe in every state. */
+  /** Aborts whatever runs, also an init; afterwards the communicator is dead. Safe in every state; resolves within a second. */
   abort(): Promise<void>;
-  /** Destroys a communicator with no unfinished operation; aborts it otherwise, or at the deadline. */
+  /** Destroys a communicator with no unfinished operation; aborts it otherwise, and whatever still runs at the deadline. */
   destroy(timeoutMs: number): Promise<void>;
 }
 
@@ -163,8 +163,17 @@ export interface NativeHash {
 }
 
 export interface Binding {
-  /** Opens both libraries off the event loop. null searches: a copy already loaded, the soname, the usual site-packages folders. */
-  open(cudaLibrary: string | null, ncclLibrary: string | null): Promise<NativeRuntime>;
+  /**
+   * Opens both libraries off the event loop. null searches: a copy already loaded, the soname, the usual site-packages folders.
+   *
+   * No call of either library may last longer than callLimitMs (60 s), or the deadline of whoever waits for it plus a second: it then
+   * ends in WC_NATIVE_STUCK, and what it holds is left behind.
+   */
+  open(
+    cudaLibrary: string | null,
+    ncclLibrary: string | null,
+    callLimitMs?: number | null,
+  ): Promise<NativeRuntime>;
   sha256(job: HashJob, onProgress: ((bytes: number) => void) | null): NativeHash;
 }
 
@@ -197,7 +206,12 @@ function load(): Binding {
   }
   try {
     const addon = createRequire(import.meta.url)(found) as Addon;
-    addon.useErrors((code, message, details) => new WeightcastError(code, message, { details }));
+    addon.useErrors((code, message, { remedy, ...details }) => {
+      return new WeightcastError(code, message, {
+        details,
+        remedy: typeof remedy === 'string' ? remedy : undefined,
+      });
+    });
     return addon;
   } catch (cause) {
     throw new WeightcastError(

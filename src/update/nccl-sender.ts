@@ -96,7 +96,7 @@ export class NcclSender {
     }
     const list = await runInSlices(jsonSteps(update), signal);
     const native = await runInSlices(flattenSteps(plan.frames, checkpoint.files, staging), signal);
-    const transfer = await group.communicator.prepare(native);
+    const transfer = await group.communicator.prepare(native, settings.timeouts.update);
     return ncclCarrier({
       group,
       transfer,

@@ -25,12 +25,7 @@ export async function loadFromDisk(
   engines: readonly EngineLink[],
   directory: string,
 ): Promise<void> {
-  const { ledger, settings, version, journal } = attempt;
-  await journal.ask(
-    'load',
-    engines.map(({ id }) => id),
-    directory,
-  );
+  const { ledger, settings, version } = attempt;
   const { done, failed } = await onAll(engines, async (engine) => {
     ledger.set(engine.id, 'receiving', `loads ${directory}`);
     const load = engine.admin.reloadFromDisk(directory);

@@ -33,7 +33,7 @@ async function send(
   plan: NativePlan,
   frames: readonly (readonly RangeSpec[])[],
 ) {
-  const transfer = await sender!.prepare(plan);
+  const transfer = await sender!.prepare(plan, 10_000);
   expect(transfer.framesIssued).toBe(0);
   const seen: NativeProgress[] = [];
   const [stats, digest] = await Promise.all([
@@ -130,7 +130,7 @@ describe('a transfer', () => {
           sender.init({ uniqueId, worldSize: 2, rank: 0, timeoutMs: 10_000 }),
           peer.call('join', { uniqueId: [...uniqueId], worldSize: 2, rank: 1, timeoutMs: 10_000 }),
         ]);
-        const transfer = await sender.prepare(makePlan(files, frames, { pieceBytes: 4 << 20 }));
+        const transfer = await sender.prepare(makePlan(files, frames, { pieceBytes: 4 << 20 }), 10_000);
         const received = peer.call('receive', { frames: frames.map(sizeOf), root: 0 });
         const died = expect(received).rejects.toThrow('the peer process ended');
         await expect(transfer.run(2_000, null)).rejects.toMatchObject({
@@ -170,7 +170,7 @@ describe('a transfer', () => {
             }),
           ),
         ]);
-        const transfer = await sender.prepare(makePlan(files, frames, { slotBytes: 64 * 1024 }));
+        const transfer = await sender.prepare(makePlan(files, frames, { slotBytes: 64 * 1024 }), 10_000);
         const [stats, ...digests] = await Promise.all([
           transfer.run(20_000, null),
           ...peers.map((peer) => peer.call('receive', { frames: frames.map(sizeOf), root: 0 })),
@@ -189,11 +189,11 @@ describe('a transfer', () => {
       await withGroup(2, async ([sender]) => {
         const path = join(folder, 'weights');
         const frames: RangeSpec[][] = [[{ file: 0, offset: 0, length: 10 }]];
-        await expect(sender!.prepare(makePlan([{ path, size: 10 }], frames))).rejects.toMatchObject({
+        await expect(sender!.prepare(makePlan([{ path, size: 10 }], frames), 10_000)).rejects.toMatchObject({
           code: 'WC_FILE_READ',
         });
         await writeFile(path, randomBytes(11));
-        await expect(sender!.prepare(makePlan([{ path, size: 10 }], frames))).rejects.toMatchObject({
+        await expect(sender!.prepare(makePlan([{ path, size: 10 }], frames), 10_000)).rejects.toMatchObject({
           code: 'WC_CHECKPOINT_CHANGED',
         });
         expect(sender!.state).toBe('ready');
@@ -216,7 +216,7 @@ describe('a transfer', () => {
         makePlan(file, one, { rangeLength: Float64Array.of(-1) }),
         makePlan(file, one, { rangeSource: Uint32Array.of() }),
       ]) {
-        await expect(sender!.prepare(plan)).rejects.toMatchObject({ code: 'WC_NATIVE_ARGUMENT' });
+        await expect(sender!.prepare(plan, 10_000)).rejects.toMatchObject({ code: 'WC_NATIVE_ARGUMENT' });
       }
     });
   });
@@ -234,7 +234,7 @@ describe('a transfer', () => {
           { file: 0, offset: index * 100_000, length: 100_000 },
         ]);
         await withGroup(2, async ([sender, receiver]) => {
-          const transfer = await sender!.prepare(makePlan(files, frames));
+          const transfer = await sender!.prepare(makePlan(files, frames), 10_000);
           await change(files[0]!.path);
           const received = receive(receiver!, frames.map(sizeOf)).catch((error: Error) => error);
           await expect(transfer.run(10_000, null)).rejects.toMatchObject({
@@ -259,7 +259,7 @@ describe('a transfer', () => {
         const frames: RangeSpec[][] = [0, 1, 2].map((index) => [
           { file: 0, offset: index * (32 << 20), length: 32 << 20 },
         ]);
-        const transfer = await sender!.prepare(makePlan(files, frames, { pieceBytes: 4 << 20 }));
+        const transfer = await sender!.prepare(makePlan(files, frames, { pieceBytes: 4 << 20 }), 10_000);
         const start = performance.now();
         await expect(transfer.run(400, null)).rejects.toMatchObject({ code: 'WC_NCCL_TIMEOUT' });
         expect(performance.now() - start).toBeLessThan(1_400);
@@ -274,7 +274,10 @@ describe('a transfer', () => {
       const files = [{ path: join(folder, 'weights'), size: 1_000 }];
       await writeFile(files[0]!.path, randomBytes(1_000));
       await withGroup(2, async ([sender]) => {
-        const transfer = await sender!.prepare(makePlan(files, [[{ file: 0, offset: 0, length: 1_000 }]]));
+        const transfer = await sender!.prepare(
+          makePlan(files, [[{ file: 0, offset: 0, length: 1_000 }]]),
+          10_000,
+        );
         await transfer.close();
         await transfer.close();
         await expect(transfer.run(400, null)).rejects.toMatchObject({ code: 'WC_NATIVE_CLOSED' });

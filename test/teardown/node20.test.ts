@@ -1,3 +1,3 @@
-import { describeNode } from './support/matrix.js';
+import { describeEndings } from './support/matrix.js';
 
-describeNode(null);
+describeEndings(null);

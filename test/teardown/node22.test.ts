@@ -1,3 +1,3 @@
-import { describeNode } from './support/matrix.js';
+import { describeEndings } from './support/matrix.js';
 
-describeNode('22.23.3');
+describeEndings('22.23.3');

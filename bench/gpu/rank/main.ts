@@ -143,7 +143,7 @@ const operations: {
       }
     }),
   async transfer(order) {
-    const transfer = await rank().prepare(planOf(order));
+    const transfer = await rank().prepare(planOf(order), order.timeoutMs);
     try {
       return await transfer.run(order.timeoutMs, null);
     } finally {
@@ -157,7 +157,7 @@ const operations: {
   async push({ checkpoint, bufferBytes, timeoutMs }) {
     const { wire, files } = await wireOf(checkpoint, bufferBytes);
     await rank().allReduce(new Float32Array([0]), timeoutMs);
-    const transfer = await rank().prepare(flattenPlan(wire.frames, files, stagingFor(wire)));
+    const transfer = await rank().prepare(flattenPlan(wire.frames, files, stagingFor(wire)), timeoutMs);
     try {
       return await transfer.run(timeoutMs, null);
     } finally {

@@ -108,7 +108,7 @@ export class Rank0 {
   /** Broadcasts everything and waits until the streams are drained. No deadline: a rank that is not there is waited for until the process ends. */
   async broadcast({ plan }: HeldWeights): Promise<void> {
     const staging = stagingFor(plan, { slotBytes: plan.largestFrame });
-    const transfer = await this.#communicator.prepare(flattenPlan(plan.frames, [], staging));
+    const transfer = await this.#communicator.prepare(flattenPlan(plan.frames, [], staging), FOR_EVER_MS);
     try {
       await transfer.run(FOR_EVER_MS, null);
     } finally {

@@ -3,6 +3,7 @@
 #include "binding/arguments.h"
 #include "binding/communicator.h"
 #include "binding/values.h"
+#include "core/limited.h"
 
 namespace weightcast::binding {
 namespace {
@@ -10,13 +11,11 @@ namespace {
 using Self = RuntimeHandle;
 constexpr std::uint64_t kMostDevices = 1024;
 
-/// Runs `work` on a thread of its own: the pool of libuv belongs to files and names.
+/// Runs `work` on a thread of its own, with a limit: the pool of libuv belongs to files and names.
 template <class T, class Convert, class Work>
-Napi::Value on_helper(const Napi::CallbackInfo& info, Convert convert, Work work) {
-  return promise<T>(info, std::move(convert), [&](Done<T> done, OperationId) {
-    Environment::of(info.Env())
-        .helpers()
-        .start("wc-helper", [done = std::move(done), work = std::move(work)] { done(capture<T>(work)); });
+Napi::Value on_helper(Napi::Env env, double limit_ms, Convert convert, Work work) {
+  return promise<T>(env, std::move(convert), [&](Done<T> done, OperationId) {
+    run_limited<T>(Environment::of(env).helpers(), limit_ms, std::move(work), std::move(done));
   });
 }
 
@@ -38,10 +37,12 @@ void RuntimeHandle::define(Napi::Env env) {
 
 Napi::Value open_runtime(const Napi::CallbackInfo& info) {
   RuntimePaths paths{optional_text(info[0], "cudaLibrary"), optional_text(info[1], "ncclLibrary")};
+  const bool limited = !info[2].IsUndefined() && !info[2].IsNull();
+  const double limit_ms = limited ? milliseconds(info[2], "callLimitMs") : kCallLimitMs;
   using Opened = std::shared_ptr<const Runtime>;
   return on_helper<Opened>(
-      info, [](Napi::Env env, Opened runtime) { return make<RuntimeHandle>(env, std::move(runtime)); },
-      [paths = std::move(paths)] { return Runtime::open(paths); });
+      info.Env(), limit_ms, [](Napi::Env env, Opened runtime) { return make<RuntimeHandle>(env, std::move(runtime)); },
+      [paths = std::move(paths), limit_ms] { return Runtime::open(paths, limit_ms); });
 }
 
 Napi::Value RuntimeHandle::cuda_library(const Napi::CallbackInfo& info) {
@@ -65,7 +66,7 @@ Napi::Value RuntimeHandle::emulated(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value RuntimeHandle::devices(const Napi::CallbackInfo& info) {
-  const auto devices = runtime_->devices();
+  const auto& devices = runtime_->devices();
   auto list = Napi::Array::New(info.Env(), devices.size());
   for (std::uint32_t i = 0; i < devices.size(); ++i) {
     auto device = Napi::Object::New(info.Env());
@@ -86,13 +87,14 @@ Napi::Value RuntimeHandle::memory(const Napi::CallbackInfo& info) {
     result.Set("total", double(memory.total));
     return result;
   };
-  return on_helper<MemoryInfo>(info, convert,
+  return on_helper<MemoryInfo>(info.Env(), runtime_->call_limit_ms(), convert,
                                [runtime = runtime_, device] { return runtime->memory(device); });
 }
 
 Napi::Value RuntimeHandle::unique_id(const Napi::CallbackInfo& info) {
   return on_helper<NcclUniqueId>(
-      info, [](Napi::Env env, const NcclUniqueId& id) { return to_bytes(env, id.bytes, sizeof id.bytes); },
+      info.Env(), runtime_->call_limit_ms(),
+      [](Napi::Env env, const NcclUniqueId& id) { return to_bytes(env, id.bytes, sizeof id.bytes); },
       [runtime = runtime_] { return runtime->unique_id(); });
 }
 
@@ -101,7 +103,7 @@ Napi::Value RuntimeHandle::communicator(const Napi::CallbackInfo& info) {
   auto communicator = std::make_shared<Communicator>(CommunicatorThread::start(runtime_, device));
   Environment::of(info.Env()).adopt(communicator->stoppable());
   return promise<Unit>(
-      info, [communicator](Napi::Env env, Unit) { return make<CommunicatorHandle>(env, communicator); },
+      info.Env(), [communicator](Napi::Env env, Unit) { return make<CommunicatorHandle>(env, communicator); },
       [&](Done<Unit> done, OperationId) { communicator->enter(std::move(done)); });
 }
 

@@ -7,6 +7,9 @@ Error aborted_error() {
   return Error(code::kNcclAborted, "the communicator was aborted; build a new one with a fresh rendezvous");
 }
 
+/// How long an abort waits for a call that hangs before the thread is given up.
+constexpr double kAbortLimitMs = 400;
+
 Error transfer_closed_error() { return Error(code::kClosed, "the transfer is closed"); }
 
 void expect_alive(const CommunicatorThread& thread) {
@@ -37,6 +40,7 @@ auto collective(CommunicatorThread& thread, Workbench& bench, State after_failur
     return work();
   } catch (...) {
     const auto error = current_error();
+    thread.note_failure(error);
     const bool refused = error.is(code::kNcclFailed);
     abort_group(thread, bench, refused ? after_failure : State::aborted);
     if (bench.group.ended(Deadline::after(0))) throw error;
@@ -67,7 +71,7 @@ void Communicator::init(const Membership& membership, double timeout_ms, Done<Un
         thread->set_state(State::ready);
         return Unit{};
       },
-      std::move(done));
+      std::move(done), {deadline});
 }
 
 void Communicator::all_reduce(std::vector<float> values, double timeout_ms, Done<std::vector<float>> done) {
@@ -88,7 +92,7 @@ void Communicator::all_reduce(std::vector<float> values, double timeout_ms, Done
         bench.buffers.free(buffer);
         return std::move(values);
       },
-      std::move(done));
+      std::move(done), {deadline});
 }
 
 void Communicator::broadcast(const BroadcastRequest& request, double timeout_ms, Done<Unit> done) {
@@ -105,21 +109,27 @@ void Communicator::broadcast(const BroadcastRequest& request, double timeout_ms,
         });
         return Unit{};
       },
-      std::move(done));
+      std::move(done), {deadline});
 }
 
-void Communicator::prepare(Plan plan, Done<Prepared> done) {
+void Communicator::prepare(Plan plan, double timeout_ms, Done<Prepared> done) {
+  const auto deadline = Deadline::after(timeout_ms);
   thread_->post<Prepared>(
-      [thread = thread_.get(), plan = std::move(plan)](Workbench& bench) mutable {
+      [thread = thread_.get(), plan = std::move(plan), deadline](Workbench& bench) mutable {
         expect_alive(*thread);
         auto transfer = std::make_unique<Transfer>(bench.session, bench.buffers, bench.staging,
                                                    std::move(plan), thread->interrupt());
-        transfer->stage();
+        try {
+          transfer->stage(deadline);
+        } catch (...) {
+          thread->note_failure(current_error());
+          throw;
+        }
         const Prepared prepared{bench.next_transfer++, transfer->frames_issued()};
         bench.transfers.emplace(prepared.id, std::move(transfer));
         return prepared;
       },
-      std::move(done));
+      std::move(done), {deadline});
 }
 
 void Communicator::run(TransferId id, double timeout_ms, Transfer::Progress progress,
@@ -136,7 +146,7 @@ void Communicator::run(TransferId id, double timeout_ms, Transfer::Progress prog
         bench.transfers.erase(id);
         return stats;
       },
-      std::move(done));
+      std::move(done), {deadline});
 }
 
 void Communicator::close_transfer(TransferId id, Done<Unit> done) {
@@ -168,19 +178,22 @@ void Communicator::abort(Done<Unit> done) {
         abort_group(*thread, bench, State::aborted);
         return Unit{};
       },
-      std::move(aborted));
+      std::move(aborted), {Deadline::after(kAbortLimitMs)});
 }
 
 void Communicator::destroy(double timeout_ms, Done<Unit> done) {
   const auto deadline = Deadline::after(timeout_ms);
-  auto destroyed = [done = std::move(done)](Outcome<Unit>) { done(Unit{}); };
+  auto destroyed = [thread = thread_, done = std::move(done)](Outcome<Unit>) {
+    thread->set_state(State::closed);  // also when it had to be given up
+    done(Unit{});
+  };
   thread_->post<Unit>(
       [thread = thread_, deadline](Workbench& bench) {
         bench.group.leave(deadline);
         thread->finish();
         return Unit{};
       },
-      std::move(destroyed));
+      std::move(destroyed), {deadline, true});
 }
 
 void Communicator::allocate(std::uint64_t length, Done<BufferId> done) {

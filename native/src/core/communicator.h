@@ -39,7 +39,7 @@ class Communicator {
   void init(const Membership& membership, double timeout_ms, Done<Unit> done);
   void all_reduce(std::vector<float> values, double timeout_ms, Done<std::vector<float>> done);
   void broadcast(const BroadcastRequest& request, double timeout_ms, Done<Unit> done);
-  void prepare(Plan plan, Done<Prepared> done);
+  void prepare(Plan plan, double timeout_ms, Done<Prepared> done);
   void run(TransferId id, double timeout_ms, Transfer::Progress progress, Done<TransferStats> done);
   void close_transfer(TransferId id, Done<Unit> done);
   void async_error(Done<int> done);

@@ -1,14 +1,18 @@
-// The thread that owns one communicator: its context, its memory and every NCCL call. Everything here but
-// post() and interrupt() belongs to that thread.
+// The thread that owns one communicator: its context, its memory and every NCCL call; and the one beside it that
+// watches it. A call that does not return can't be cancelled: the watcher settles every job with an error and leaves
+// the thread behind, with all that it holds. Everything here but post() and interrupt() belongs to the owner.
 #pragma once
 
 #include <atomic>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 
+#include "core/call_watch.h"
 #include "core/crew.h"
 #include "core/device_buffers.h"
+#include "core/job_ledger.h"
 #include "core/mailbox.h"
 #include "core/nccl_group.h"
 #include "core/outcome.h"
@@ -48,20 +52,27 @@ class CommunicatorThread : public Stoppable, public std::enable_shared_from_this
   void set_state(State state) { state_ = state; }
   const std::shared_ptr<Interrupt>& interrupt() const { return interrupt_; }
 
-  /// Runs `work(Workbench&)` on the thread, in order; `done` gets its value, or WC_NATIVE_CLOSED.
+  /// Runs `work(Workbench&)` on the thread, in order; `done` gets its value, or WC_NATIVE_CLOSED, or WC_NATIVE_STUCK
+  /// when a call before or in it does not return: at most a second after the deadline, or when the call has lasted
+  /// for the runtime's call limit.
   template <class T, class Work>
-  void post(Work work, Done<T> done) {
-    auto refused = done;
-    const bool taken = mailbox_.post([this, work = std::move(work), done = std::move(done)]() mutable {
-      done(capture<T>([&] { return work(open_bench()); }));
-    });
-    if (!taken) refused(Outcome<T>(closed_error()));
+  void post(Work work, Done<T> done, JobTerms terms = {}) {
+    const auto id = jobs_.add(terms, [done](const Error& error) { done(Outcome<T>(error)); });
+    const bool taken =
+        mailbox_.post([this, id, ends = terms.ends, work = std::move(work), done]() mutable {
+          auto outcome = capture<T>([&] { return work(open_bench(ends)); });
+          if (jobs_.take(id)) done(std::move(outcome));
+        });
+    if (!taken && jobs_.take(id)) done(Outcome<T>(refusal()));
   }
+
+  /// On the thread: what the job that runs will fail with; told if the clean-up that follows gets stuck.
+  void note_failure(const Error& error);
 
   /// Asks the thread to abort what runs; operations that wait see it within a millisecond.
   void request_abort() noexcept;
   void request_stop() noexcept override;
-  bool wait_stopped(const Deadline& deadline) noexcept override { return crew_.wait(deadline); }
+  bool wait_stopped(const Deadline& deadline) noexcept override;
 
   /// On the thread: the jobs after this one are refused, and the thread ends.
   void finish();
@@ -69,17 +80,30 @@ class CommunicatorThread : public Stoppable, public std::enable_shared_from_this
   static Error closed_error() { return Error(code::kClosed, "the communicator is closed"); }
 
  private:
-  CommunicatorThread() = default;
-  void run(std::shared_ptr<const Runtime> runtime, int device);
-  Workbench& open_bench();
+  CommunicatorThread(std::shared_ptr<const Runtime> runtime, int device)
+      : runtime_(std::move(runtime)), device_(device) {}
+  void run();
+  Workbench& open_bench(bool ending);
   void dismantle();
+  void watch();
+  void give_up(double elapsed_ms);
+  Error refusal() const;
+
+  const std::shared_ptr<const Runtime> runtime_;
+  const int device_;
 
   std::shared_ptr<Interrupt> interrupt_ = std::make_shared<Interrupt>();
   Mailbox mailbox_;
   std::atomic<State> state_{State::idle};
   std::unique_ptr<Workbench> bench_;
   std::optional<Error> entry_error_;
+  CallWatch calls_;
+  JobLedger jobs_;
   Crew crew_;
+
+  mutable std::mutex mutex_;
+  std::optional<Error> failure_;  // guarded by mutex_: of the job that runs
+  std::optional<Error> stuck_;    // guarded by mutex_: the thread was given up
 };
 
 }  // namespace weightcast

@@ -2,7 +2,10 @@
 
 #include <pthread.h>
 
+#include <system_error>
 #include <thread>
+
+#include "core/error.h"
 
 namespace weightcast {
 
@@ -21,10 +24,10 @@ void Crew::start(const char* name, std::function<void()> work) {
       --count->running;
       count->ended.notify_all();
     }).detach();
-  } catch (...) {
+  } catch (const std::system_error& error) {
     std::lock_guard lock(count->mutex);
     --count->running;
-    throw;
+    throw Error(code::kLimit, std::string("the system gives this process no more threads: ") + error.what());
   }
 }
 

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/call_watch.h"
 #include "core/library.h"
 
 namespace weightcast {
@@ -96,12 +97,14 @@ struct CudaApi {
   /// @throws Error(WC_CUDA_NO_DRIVER) when the library is not a CUDA driver.
   explicit CudaApi(const Library& library);
 
-#define WEIGHTCAST_MEMBER(name, symbol, arguments) int(*name) arguments = nullptr;
+#define WEIGHTCAST_MEMBER(name, symbol, arguments) LibraryCall<int arguments> name{symbol};
   WEIGHTCAST_CUDA_FUNCTIONS(WEIGHTCAST_MEMBER)
 #undef WEIGHTCAST_MEMBER
 
   /// @throws Error(WC_CUDA_OUT_OF_MEMORY or WC_CUDA_FAILED) unless `result` is success.
   void check(int result, const char* call) const;
+  /// The same for an allocation: an error says how much was asked for, and how much the device has.
+  void check_allocation(int result, const char* call, std::size_t bytes) const;
   /// "CUDA_ERROR_NO_DEVICE (100): no CUDA-capable device is detected"
   std::string describe(int result) const;
 };

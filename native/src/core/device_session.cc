@@ -10,8 +10,6 @@ namespace weightcast {
 namespace {
 
 constexpr std::size_t kBounceBytes = std::size_t(4) << 20;
-/// A copy waits for nobody; one that takes longer than this means a broken device.
-constexpr double kCopyLimitMs = 60'000;
 
 }  // namespace
 
@@ -32,11 +30,15 @@ void DeviceSession::allocate_bounce() {
 }
 
 void DeviceSession::wait(const Event& event) {
-  const auto deadline = Deadline::after(kCopyLimitMs);
+  // A copy waits for nobody: one that takes as long as a hung call means a broken device.
+  const auto deadline = Deadline::after(runtime_->call_limit_ms());
   Backoff backoff;
   while (!is_done(cuda(), event)) {
     if (interrupt_.stop) throw Error(code::kClosed, "the communicator was closed during a copy");
-    if (deadline.passed()) throw Error(code::kCudaFailed, "a copy on the device did not end within 60 s");
+    if (deadline.passed()) {
+      throw Error(code::kStuck, "a copy on device " + std::to_string(device_) + " did not end within " +
+                                    std::to_string(long(deadline.budget_ms())) + " ms");
+    }
     backoff.pause(interrupt_.bell);
   }
 }

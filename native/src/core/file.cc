@@ -7,6 +7,7 @@
 #include <cstring>
 #include <utility>
 
+#include "core/call_watch.h"
 #include "core/error.h"
 
 namespace weightcast {
@@ -24,6 +25,7 @@ Error changed(const std::string& path, const std::string& how) {
 }  // namespace
 
 File::File(std::string path) : path_(std::move(path)) {
+  const WatchedCall inside("open", path_.c_str());
   descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
   if (descriptor_ < 0) throw read_error(path_, "open");
   struct stat status {};
@@ -68,6 +70,7 @@ void File::expect_size(std::uint64_t size) const {
 }
 
 void File::expect_unchanged() const {
+  const WatchedCall inside("fstat", path_.c_str());
   struct stat status {};
   if (::fstat(descriptor_, &status) != 0) throw read_error(path_, "read");
   if (std::uint64_t(status.st_size) != size_) {

@@ -3,6 +3,7 @@
 
 #include <climits>
 #include <cstddef>
+#include <string_view>
 
 #include "core/cuda_api.h"
 #include "core/library.h"
@@ -65,7 +66,7 @@ struct NcclApi {
   explicit NcclApi(const Library& library);
 
   int version = 0;
-#define WEIGHTCAST_MEMBER(name, symbol, arguments) int(*name) arguments = nullptr;
+#define WEIGHTCAST_MEMBER(name, symbol, arguments) LibraryCall<int arguments> name{symbol};
   WEIGHTCAST_NCCL_FUNCTIONS(WEIGHTCAST_MEMBER)
 #undef WEIGHTCAST_MEMBER
   const char* (*error_string)(int result) = nullptr;
@@ -75,6 +76,9 @@ struct NcclApi {
   /// buffer.
   std::string describe(int result) const;
 };
+
+/// What to do about a failed call; empty when the code's remedy is all that is known.
+std::string nccl_remedy(int result, std::string_view text);
 
 /// "2.30.7"
 std::string format_nccl_version(int version);

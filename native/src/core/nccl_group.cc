@@ -1,7 +1,5 @@
 #include "core/nccl_group.h"
 
-#include <system_error>
-
 namespace weightcast {
 namespace {
 
@@ -21,8 +19,9 @@ Details NcclGroup::details(const Watch& watch) const {
 void NcclGroup::fail(int result, const Watch& watch, const char* call) {
   auto facts = details(watch);
   facts["ncclResult"] = double(result);
-  throw Error(code::kNcclFailed,
-              watch.operation + " failed on " + who() + ": " + call + ": " + nccl().describe(result), facts);
+  const auto text = nccl().describe(result);
+  if (auto remedy = nccl_remedy(result, text); !remedy.empty()) facts["remedy"] = std::move(remedy);
+  throw Error(code::kNcclFailed, watch.operation + " failed on " + who() + ": " + call + ": " + text, facts);
 }
 
 void NcclGroup::expect(int result, const Watch& watch, const char* call) {
@@ -110,7 +109,7 @@ void NcclGroup::expect_healthy(const Watch& watch) {
   if (const int state = async_error(); state != nccl::kSuccess) fail(state, watch, "ncclCommGetAsyncError");
 }
 
-void NcclGroup::end(int (*NcclApi::*call)(NcclComm)) noexcept {
+void NcclGroup::end(LibraryCall<int(NcclComm)> NcclApi::*call) noexcept {
   // The last call of a communicator can block behind work that is not NCCL's. It gets a thread of its own, so
   // that ours can give up; we never use the communicator again.
   auto* comm = std::exchange(comm_, nullptr);
@@ -125,7 +124,7 @@ void NcclGroup::end(int (*NcclApi::*call)(NcclComm)) noexcept {
       }
       (api->*call)(comm);
     });
-  } catch (const std::system_error&) {
+  } catch (const Error&) {  // no more threads
     (api->*call)(comm);
   }
   ended(Deadline::after(kEndLimitMs));

@@ -61,7 +61,7 @@ class NcclGroup {
   [[noreturn]] void fail(int result, const Watch& watch, const char* call);
   std::string who() const;
   Details details(const Watch& watch) const;
-  void end(int (*NcclApi::*call)(NcclComm)) noexcept;
+  void end(LibraryCall<int(NcclComm)> NcclApi::*call) noexcept;
   void repair_group_depth() const noexcept;
   const NcclApi& nccl() const { return session_.runtime().nccl(); }
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <system_error>
 #include <thread>
 
 #include "core/outcome.h"
@@ -40,8 +39,8 @@ Reader::Reader(std::shared_ptr<const Plan> plan, std::shared_ptr<const Layout> l
   for (unsigned i = 0; i < threads; ++i) {
     try {
       crew_.start("wc-reader", [shared = shared_] { shared->work(); });
-    } catch (const std::system_error& error) {
-      if (i == 0) throw Error(code::kFileRead, std::string("cannot start a thread: ") + error.what());
+    } catch (const Error&) {
+      if (i == 0) throw;
       break;
     }
   }

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/library_places.h"
+#include "core/stray_roots.h"
 
 namespace weightcast {
 namespace {
@@ -63,24 +64,26 @@ Library open_initialised_cuda(const std::string& path) {
 
 }  // namespace
 
-std::shared_ptr<const Runtime> Runtime::open(const RuntimePaths& paths) {
+std::shared_ptr<const Runtime> Runtime::open(const RuntimePaths& paths, double call_limit_ms) {
   refuse_hostile_environment();
   auto cuda = open_initialised_cuda(paths.cuda.value_or(""));
   auto nccl = Library::open(nccl_query(paths.nccl.value_or("")));
-  return std::shared_ptr<const Runtime>(new Runtime(std::move(cuda), std::move(nccl)));
+  return std::shared_ptr<const Runtime>(new Runtime(std::move(cuda), std::move(nccl), call_limit_ms));
 }
 
-Runtime::Runtime(Library cuda_library, Library nccl_library)
+Runtime::Runtime(Library cuda_library, Library nccl_library, double call_limit_ms)
     : cuda_library_(std::move(cuda_library)),
       nccl_library_(std::move(nccl_library)),
       cuda_(cuda_library_),
       nccl_(nccl_library_),
       emulated_(cuda_library_.find("weightcast_emulation") != nullptr ||
-                nccl_library_.find("weightcast_emulation") != nullptr) {
+                nccl_library_.find("weightcast_emulation") != nullptr),
+      call_limit_ms_(call_limit_ms) {
   cuda_.check(cuda_.driver_version(&driver_version_), "cuDriverGetVersion");
+  devices_ = list_devices();
 }
 
-std::vector<DeviceInfo> Runtime::devices() const {
+std::vector<DeviceInfo> Runtime::list_devices() const {
   int count = 0;
   cuda_.check(cuda_.device_count(&count), "cuDeviceGetCount");
   std::vector<DeviceInfo> devices;
@@ -114,12 +117,14 @@ MemoryInfo Runtime::memory(int device) const {
 }
 
 NcclUniqueId Runtime::unique_id() const {
+  const WatchedCall inside("ncclGetUniqueId");
   NcclUniqueId id{};
-  if (const int result = nccl_.get_unique_id(&id); result != nccl::kSuccess) {
-    throw Error(code::kNcclFailed, "ncclGetUniqueId failed: " + nccl_.describe(result),
-                {{"ncclResult", double(result)}});
-  }
-  return id;
+  const int result = StrayRoots::of_process().while_counting([&] { return nccl_.get_unique_id(&id); });
+  if (result == nccl::kSuccess) return id;
+  const auto text = nccl_.describe(result);
+  Details facts{{"ncclResult", double(result)}};
+  if (auto remedy = nccl_remedy(result, text); !remedy.empty()) facts["remedy"] = std::move(remedy);
+  throw Error(code::kNcclFailed, "ncclGetUniqueId failed: " + text, facts);
 }
 
 }  // namespace weightcast

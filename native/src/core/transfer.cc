@@ -6,6 +6,14 @@ namespace {
 /// Staging waits for disks only; when not a byte comes for so long, the file system is gone.
 constexpr double kStallLimitMs = 60'000;
 
+Error too_slow(const Deadline& missed, std::uint64_t bytes_read) {
+  return Error(code::kFileRead,
+               "the first frames were not staged: " + std::to_string(bytes_read) +
+                   " bytes were read, and no more within " + std::to_string(long(missed.budget_ms())) +
+                   " ms; the file system is slow, or hangs",
+               {{"bytesRead", double(bytes_read)}});
+}
+
 }  // namespace
 
 Transfer::Transfer(DeviceSession& session, const DeviceBuffers& buffers, StagingPool& pool, Plan plan,
@@ -30,7 +38,7 @@ Transfer::~Transfer() {
   }
 }
 
-void Transfer::stage() {
+void Transfer::stage(const Deadline& deadline) {
   const std::size_t goal = std::min(layout_->batches.size(), staging_->slots.size());
   std::uint64_t read = 0;
   auto stalled = Deadline::after(kStallLimitMs);
@@ -42,7 +50,9 @@ void Transfer::stage() {
       read = now;
       stalled = Deadline::after(kStallLimitMs);
     }
-    if (stalled.passed()) throw Error(code::kFileRead, "not a byte could be read for 60 s");
+    for (const auto& limit : {deadline, stalled}) {
+      if (limit.passed()) throw too_slow(limit, read);
+    }
     backoff.pause(interrupt_->bell);
   }
   session_.drain_copies();

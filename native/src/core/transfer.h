@@ -38,8 +38,9 @@ class Transfer {
   Transfer(const Transfer&) = delete;
   Transfer& operator=(const Transfer&) = delete;
 
-  /// Fills as many slots as there are; nothing is sent.
-  void stage();
+  /// Fills as many slots as there are; nothing is sent. @throws Error WC_FILE_READ at the
+  /// deadline, or when a minute brings not a byte
+  void stage(const Deadline& deadline);
   /// Broadcasts everything. After an error the communicator must be aborted.
   TransferStats run(NcclGroup& group, const Deadline& deadline, const Progress& progress);
 

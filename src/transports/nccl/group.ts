@@ -65,7 +65,13 @@ export async function openGroup(options: GroupOptions): Promise<Group> {
   const first = members[0];
   if (first === undefined) throw new RangeError('a group needs at least one engine');
   const masterAddress = options.masterAddress ?? (await localAddressTowards(first.engine.url));
-  const uniqueId = await runtime.uniqueId();
+  let made: Promise<Uint8Array> | null = null;
+  const uniqueId = (): Promise<Uint8Array> => {
+    made ??= runtime.uniqueId();
+    return made;
+  };
+  // Engines that take it in the request get it at once; the others once all have come.
+  const posted = usesStore ? null : await uniqueId();
   const communicator = await runtime.communicator(options.device);
   const expected = plan.seats.flatMap((seat) => ranksOf(seat));
   try {
@@ -93,7 +99,8 @@ export async function openGroup(options: GroupOptions): Promise<Group> {
     });
     const joined = (async () => {
       await store?.complete();
-      await communicator.init({ uniqueId, worldSize: plan.worldSize, rank: 0, timeoutMs: left() });
+      const id = await uniqueId();
+      await communicator.init({ uniqueId: id, worldSize: plan.worldSize, rank: 0, timeoutMs: left() });
       await communicator.allReduce(new Float32Array([0]), left());
     })();
     await allOrFirstFailure([...posts, joined], () => {
@@ -107,7 +114,7 @@ export async function openGroup(options: GroupOptions): Promise<Group> {
         worldSize: plan.worldSize,
         masterAddress,
         masterPort: store?.port ?? 0,
-        uniqueId: store === null ? uniqueId : null,
+        uniqueId: posted,
         packing,
       };
     }

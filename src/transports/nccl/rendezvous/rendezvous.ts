@@ -1,6 +1,5 @@
-import { WeightcastError } from '../../../errors.js';
+import { asWeightcastError, WeightcastError } from '../../../errors.js';
 import type { StoreConnection } from '../store/connection.js';
-import { RENDEZVOUS_LIMITS } from '../store/limits.js';
 import { JOIN_KEY } from '../store/protocol.js';
 import { type StoreServer, startStoreServer } from '../store/server.js';
 import { addressesOf } from './addresses.js';
@@ -17,8 +16,11 @@ export interface RendezvousOptions {
   readonly host: string;
   /** 0 takes a free port. */
   readonly port: number;
-  /** 128 bytes of ncclGetUniqueId. */
-  readonly uniqueId: Uint8Array;
+  /**
+   * 128 bytes of ncclGetUniqueId, or how to get them once every worker has joined: an id that nobody joins by leaves a thread and three
+   * sockets behind in NCCL (contracts/nccl.md 2.4).
+   */
+  readonly uniqueId: Uint8Array | (() => Promise<Uint8Array>);
   /** Every worker that joins through this store; rank 0 is this process and is not among them. */
   readonly expected: readonly ExpectedWorker[];
   /** From now until every worker has the id. */
@@ -40,8 +42,6 @@ export class Rendezvous {
   readonly #done: Promise<void>;
   #settle: { resolve(): void; reject(error: WeightcastError): void } | null = null;
   #deserters = 0;
-  #refused = 0;
-  #lastRefusal: string | null = null;
   #published = false;
 
   /** Takes over a store that nobody has joined; {@link openRendezvous} makes one. */
@@ -55,10 +55,6 @@ export class Rendezvous {
     store.add(JOIN_KEY, 1); // rank 0 itself, as in torch
     store.on('join', (worker) => this.#joined(worker));
     store.on('leave', (worker) => this.#left(worker));
-    store.on('refused', (client, reason) => {
-      this.#refused++;
-      this.#lastRefusal = `${client.remoteAddress}: ${reason}`;
-    });
     store.on('read', (worker, key) => {
       if (key === UNIQUE_ID_KEY) this.#served(worker);
     });
@@ -139,9 +135,19 @@ export class Rendezvous {
     const { expected, uniqueId } = this.#options;
     if (!this.#published && this.#workers.size >= expected.length) {
       this.#published = true;
-      this.#store.set(UNIQUE_ID_KEY, pickleUniqueId(uniqueId));
+      if (typeof uniqueId === 'function') this.#publishLater(uniqueId);
+      else this.#store.set(UNIQUE_ID_KEY, pickleUniqueId(uniqueId));
     }
     if (this.#servedCount() >= expected.length) this.#settle?.resolve();
+  }
+
+  #publishLater(uniqueId: () => Promise<Uint8Array>): void {
+    uniqueId().then(
+      (id) => {
+        if (this.#settle !== null) this.#store.set(UNIQUE_ID_KEY, pickleUniqueId(id));
+      },
+      (error: unknown) => this.#give(asWeightcastError(error, 'WC_NCCL_FAILED', { phase: 'rendezvous' })),
+    );
   }
 
   #servedCount(): number {
@@ -155,10 +161,8 @@ export class Rendezvous {
     const served = this.#servedCount();
     const idle = this.#published ? `; the unique id was published and ${served} took it` : '';
     const lost = this.#deserters > 0 ? `; ${this.#deserters} joined and went away` : '';
-    const refused =
-      this.#refused > 0 ? `; connections refused: ${this.#refused}, the last from ${this.#lastRefusal}` : '';
     const engine = roll.missingEngines?.length === 1 ? roll.missingEngines[0] : undefined;
-    const message = `${roll.message}${idle}${lost}${refused} (store ${this.address}:${this.port}, ${timeoutMs} ms)`;
+    const message = `${roll.message}${idle}${lost} (store ${this.address}:${this.port}, ${timeoutMs} ms)`;
     this.#fail('WC_RENDEZVOUS_TIMEOUT', message, {
       engine,
       details: {
@@ -167,8 +171,6 @@ export class Rendezvous {
         served,
         joinedFrom,
         missingEngines: roll.missingEngines,
-        refused: this.#refused,
-        lastRefusal: this.#lastRefusal,
       },
     });
   }
@@ -178,8 +180,12 @@ export class Rendezvous {
     message: string,
     facts: { engine?: string | undefined; cause?: unknown; details?: Record<string, unknown> },
   ): void {
+    this.#give(new WeightcastError(code, message, { phase: 'rendezvous', ...facts }));
+  }
+
+  #give(error: WeightcastError): void {
     if (this.#settle === null) return;
-    this.#settle.reject(new WeightcastError(code, message, { phase: 'rendezvous', ...facts }));
+    this.#settle.reject(error);
     void this.#store.close();
   }
 }
@@ -195,14 +201,8 @@ export class Rendezvous {
  * WC_RENDEZVOUS_ABORTED, WC_NATIVE_ARGUMENT for an id that has not 128 bytes
  */
 export async function openRendezvous(options: RendezvousOptions): Promise<Rendezvous> {
-  pickleUniqueId(options.uniqueId);
+  if (typeof options.uniqueId !== 'function') pickleUniqueId(options.uniqueId);
   const { host, port, signal } = options;
-  const store = await startStoreServer({
-    host,
-    port,
-    limits: RENDEZVOUS_LIMITS,
-    reservedPrefix: RANK0_PREFIX,
-    signal,
-  });
+  const store = await startStoreServer({ host, port, reservedPrefix: RANK0_PREFIX, signal });
   return new Rendezvous(store, options);
 }

@@ -1,4 +1,4 @@
-import type { Memory } from './limits.js';
+import type { MemoryBudget } from './limits.js';
 
 const KEEP = 64 * 1024;
 
@@ -10,10 +10,10 @@ export class ByteQueue {
   #buffer = Buffer.alloc(0);
   #start = 0;
   #end = 0;
-  readonly #memory: Memory | null;
+  readonly #budget: MemoryBudget | null;
 
-  constructor(memory: Memory | null = null) {
-    this.#memory = memory;
+  constructor(budget: MemoryBudget | null = null) {
+    this.#budget = budget;
   }
 
   get length(): number {
@@ -59,7 +59,7 @@ export class ByteQueue {
   }
 
   #replace(capacity: number): void {
-    this.#memory?.reserve(capacity - this.#buffer.length);
+    this.#budget?.reserve(capacity - this.#buffer.length);
     const next = Buffer.allocUnsafeSlow(capacity);
     this.#buffer.copy(next, 0, this.#start, this.#end);
     this.#buffer = next;
