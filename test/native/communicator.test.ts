@@ -5,7 +5,15 @@ import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { native } from '../../src/native.js';
-import { libraries, longestStall, openRuntime, PeerProcess, withFolder, withGroup } from './support.js';
+import {
+  joinPeers,
+  libraries,
+  longestStall,
+  openRuntime,
+  PeerProcess,
+  withFolder,
+  withGroup,
+} from './support.js';
 
 /** The emulation, with an abort that waits for somebody else's kernel. */
 async function buildHangingNccl(folder: string): Promise<string> {
@@ -38,21 +46,6 @@ async function withPeers<T>(
   } finally {
     await Promise.all(peers.map((peer) => peer.kill()));
   }
-}
-
-async function joinPeers(peers: readonly PeerProcess[]) {
-  const runtime = await openRuntime();
-  const communicator = await runtime.communicator(0);
-  const uniqueId = await runtime.uniqueId();
-  const worldSize = peers.length + 1;
-  await Promise.all(peers.map((peer) => peer.call('open')));
-  await Promise.all([
-    communicator.init({ uniqueId, worldSize, rank: 0, timeoutMs: 10_000 }),
-    ...peers.map((peer, index) =>
-      peer.call('join', { uniqueId: [...uniqueId], worldSize, rank: index + 1, timeoutMs: 10_000 }),
-    ),
-  ]);
-  return communicator;
 }
 
 /** NCCL and its emulation complete a small send before it is received. */
@@ -103,7 +96,7 @@ describe('a communicator', () => {
     );
     expect(performance.now() - start).toBeGreaterThanOrEqual(500);
     expect(performance.now() - start).toBeLessThan(1_500);
-    expect(stall).toBeLessThan(50);
+    expect(stall).toBeLessThan(250); // a busy machine; a call that blocked would take the 500
     expect(communicator.state).toBe('aborted');
     await expect(communicator.allReduce(Float32Array.of(1), 100)).rejects.toMatchObject({
       code: 'WC_NCCL_ABORTED',

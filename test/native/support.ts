@@ -58,14 +58,41 @@ export async function withGroup<T>(
   }
 }
 
+/** What an operation of a peer failed with; the message begins with the code. */
+export class PeerError extends Error {
+  readonly code: string;
+  readonly text: string;
+  readonly remedy: string;
+  readonly details: Readonly<Record<string, unknown>>;
+
+  constructor({ code, message, remedy, details }: NonNullable<PeerAnswer['error']>) {
+    super(`${code}: ${message}`);
+    this.code = code;
+    this.text = message;
+    this.remedy = remedy;
+    this.details = details;
+  }
+}
+
+interface PeerAnswer {
+  readonly id: number;
+  readonly value?: unknown;
+  readonly error?: {
+    readonly code: string;
+    readonly message: string;
+    readonly remedy: string;
+    readonly details: Readonly<Record<string, unknown>>;
+  };
+}
+
 /** A rank in a process of its own, running rank.mjs. */
 export class PeerProcess {
   readonly child: ChildProcess;
   #next = 1;
 
-  constructor(faults = '') {
+  constructor(faults = '', env: NodeJS.ProcessEnv = {}) {
     this.child = fork(script('./rank.mjs'), {
-      env: { ...environment(), WEIGHTCAST_EMULATOR_FAULTS: faults },
+      env: { ...environment(), ...env, WEIGHTCAST_EMULATOR_FAULTS: faults },
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
   }
@@ -77,11 +104,11 @@ export class PeerProcess {
         this.child.off('message', onMessage);
         this.child.off('exit', onExit);
       };
-      const onMessage = (message: { id: number; value?: unknown; error?: string }): void => {
-        if (message.id !== id) return;
+      const onMessage = ({ id: answered, value, error }: PeerAnswer): void => {
+        if (answered !== id) return;
         cleanUp();
-        if (message.error === undefined) resolve(message.value);
-        else reject(new Error(message.error));
+        if (error === undefined) resolve(value);
+        else reject(new PeerError(error));
       };
       const onExit = (): void => {
         cleanUp();
@@ -94,12 +121,57 @@ export class PeerProcess {
     return answer;
   }
 
-  async kill(): Promise<void> {
-    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
-    const ended = once(this.child, 'exit');
-    this.child.kill('SIGKILL');
-    await ended;
+  /** The error that an operation ends in. */
+  async failure(operation: string, argument: Record<string, unknown> = {}): Promise<PeerError> {
+    const value = await this.call(operation, argument).catch((error: unknown) => error);
+    if (value instanceof PeerError) return value;
+    throw new Error(`${operation} did not fail in the peer, or the peer ended: ${String(value)}`);
   }
+
+  /** Resolves with the exit code, or the signal, when the process has ended by itself. */
+  async ended(): Promise<number | NodeJS.Signals | null> {
+    if (this.child.exitCode === null && this.child.signalCode === null) await once(this.child, 'exit');
+    return this.child.exitCode ?? this.child.signalCode;
+  }
+
+  /** Lets go of it: it ends when nothing holds its event loop. */
+  leave(): Promise<number | NodeJS.Signals | null> {
+    this.child.disconnect();
+    return this.ended();
+  }
+
+  async kill(): Promise<void> {
+    this.child.kill('SIGKILL');
+    await this.ended();
+  }
+}
+
+/** Kills the peers when `use` is done. */
+export async function withPeer<T>(peer: PeerProcess, use: (peer: PeerProcess) => Promise<T>): Promise<T> {
+  try {
+    return await use(peer);
+  } finally {
+    await peer.kill();
+  }
+}
+
+/** Rank 0 here, the peers behind it in their own processes. */
+export async function joinPeers(
+  peers: readonly PeerProcess[],
+  timeoutMs = 10_000,
+): Promise<NativeCommunicator> {
+  const runtime = await openRuntime();
+  const communicator = await runtime.communicator(0);
+  const uniqueId = await runtime.uniqueId();
+  const worldSize = peers.length + 1;
+  await Promise.all(peers.map((peer) => peer.call('open')));
+  await Promise.all([
+    communicator.init({ uniqueId, worldSize, rank: 0, timeoutMs }),
+    ...peers.map((peer, index) =>
+      peer.call('join', { uniqueId: [...uniqueId], worldSize, rank: index + 1, timeoutMs }),
+    ),
+  ]);
+  return communicator;
 }
 
 /** Longest time that the event loop did not turn while `work` ran. */
