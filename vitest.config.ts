@@ -1,9 +1,17 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
+
+/** Claims and journals of the tests, also of processes that they kill: away from the user's own. */
+const state = mkdtempSync(join(tmpdir(), 'weightcast-state-'));
+process.once('exit', () => rmSync(state, { recursive: true, force: true }));
 
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     exclude: ['test/peers/**', 'test/teardown/**', 'node_modules/**'],
+    env: { WEIGHTCAST_STATE_DIR: state },
     pool: 'forks',
     testTimeout: 30_000,
     hookTimeout: 30_000,

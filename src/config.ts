@@ -14,6 +14,8 @@ import type { EngineSpec, FleetOptions, UpdateTimeouts } from './update/types.js
 export type { Settings } from './config/schema.js';
 
 const LARGEST_FILE = 1 << 20;
+/** As a state_dir: none at all. */
+const NO_STATE = 'none';
 
 /**
  * Reads and validates a configuration file; paths in it are relative to its folder.
@@ -26,6 +28,7 @@ export async function readSettingsFile(path: string): Promise<Settings> {
   return defined({
     ...settings,
     recover: absolute(settings.recover),
+    state_dir: settings.state_dir === NO_STATE ? NO_STATE : absolute(settings.state_dir),
     cuda_library: absolute(settings.cuda_library),
     nccl_library: absolute(settings.nccl_library),
   });
@@ -95,6 +98,9 @@ export function fleetOptions(
     apiKey: fromEnv(settings.api_key_env, 'api_key_env', env),
     headers: allHeaders(settings, env),
     timeouts: settings.timeouts && milliseconds(settings.timeouts),
+    stateDir: settings.state_dir === NO_STATE ? null : settings.state_dir,
+    // A command, unlike a library, may start a process of its own.
+    guardian: settings.guardian ?? true,
   });
 }
 

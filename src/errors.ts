@@ -86,6 +86,10 @@ export const ERRORS = {
   ),
   WC_NATIVE_CLOSED: entry('native', 'The handle is closed: open a new one.'),
   WC_NATIVE_ARGUMENT: entry('native', 'This is a defect in weightcast: please report it.'),
+  WC_THREAD_REFUSED: entry(
+    'native',
+    "The system refuses another thread: raise `ulimit -u` or the container's limit on processes, or free memory.",
+  ),
   WC_FILE_READ: entry(
     'native',
     'The file could not be read: check that it exists and that nobody truncates it.',
@@ -131,7 +135,11 @@ export const ERRORS = {
   WC_REFERENCE_ENGINE: entry('engine', 'The reference engine did not start: see its message.'),
 
   // Update
-  WC_UPDATE_BUSY: entry('update', 'An update is already running in this session: await it first.'),
+  WC_STATE_DIR: entry(
+    'config',
+    'Name a folder of yours that only you can write to: --state-dir DIR or WEIGHTCAST_STATE_DIR; --state-dir none goes without.',
+  ),
+  WC_UPDATE_BUSY: entry('update', 'An update is already running: await it first.'),
   WC_UPDATE_ABORTED: entry(
     'update',
     'Push again: an engine that the report calls quarantined is healed by the next push, the others serve what the report says.',

@@ -7,5 +7,6 @@ export const cases: Readonly<Record<string, () => Promise<BenchCase>>> = {
   'gpu-ipc': async () => (await import('../gpu/cases/ipc.js')).ipc,
   'gpu-pipeline': async () => (await import('../gpu/cases/pipeline.js')).pipeline,
   'gpu-recovery': async () => (await import('../gpu/cases/recovery.js')).recovery,
+  transfer: async () => (await import('./transfer.js')).transfer,
   sha256: async () => (await import('./sha256.js')).sha256,
 };

@@ -71,6 +71,13 @@ const FLAGS: readonly Flag[] = [
     text: `deadline: ${text}`,
     preset: String(DEFAULT_TIMEOUTS[name as keyof typeof DEFAULT_TIMEOUTS] / 1000),
   })),
+  {
+    flags: '--state-dir <dir|none>',
+    text: 'where pushes to the same engines find one another (also WEIGHTCAST_STATE_DIR)',
+    preset: 'a folder of this user on this machine',
+  },
+  { flags: '--guardian', text: 'a process that puts the engines right if this one is killed', preset: 'on' },
+  { flags: '--no-guardian', text: 'a killed push leaves engines paused until the next push or recover' },
   { flags: '--config <file>', text: 'TOML file with the same options; the command line overrides it' },
 ];
 

@@ -53,7 +53,7 @@ function flagName(path: readonly PropertyKey[]): string {
   if (first === 'timeouts') return `--timeout-${String(second)}`;
   if (first === 'headers') return `--header ${String(second)}`;
   if (first === 'headers_from_env') return `--header-env ${String(second)}`;
-  if (first === 'clear_cache' || first === 'packed') return `--[no-]${dashed(first)}`;
+  if (first === 'clear_cache' || first === 'packed' || first === 'guardian') return `--[no-]${dashed(first)}`;
   return `--${dashed(String(first))}`;
 }
 

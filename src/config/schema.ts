@@ -92,6 +92,8 @@ export const settingsSchema = z.strictObject({
   headers: z.record(headerName, headerValue).optional(),
   headers_from_env: z.record(headerName, envName).optional(),
   timeouts: timeouts.optional(),
+  state_dir: text.optional(),
+  guardian: z.boolean().optional(),
   interval: seconds.optional(),
 });
 

@@ -23,6 +23,8 @@ export interface EngineStart {
   readonly maxModelLen: number;
   readonly tokenMs: number;
   readonly receiveTimeoutMs: number | null;
+  /** Of the worker processes, over this process's own. */
+  readonly environment: Readonly<Record<string, string>>;
   readonly libraries: { readonly cuda: string | null; readonly nccl: string | null };
   readonly faults: ReferenceFaults;
 }
@@ -36,6 +38,8 @@ export type EngineCall =
   | { readonly kind: 'start'; readonly options: EngineStart }
   | { readonly kind: 'digests' }
   | { readonly kind: 'faults'; readonly faults: ReferenceFaults }
+  | { readonly kind: 'state' }
+  | { readonly kind: 'reset' }
   /** Answered after every exchange that was recorded before. */
   | { readonly kind: 'flush' };
 
@@ -45,13 +49,13 @@ const DEATH_MS = 300;
 const CLOSE_MS = 1000;
 
 let workers: WorkerProcesses | null = null;
+let core: Core | null = null;
 let closing = false;
 
 async function start(options: EngineStart): Promise<EngineStarted> {
-  const { model, libraries, receiveTimeoutMs, faults } = options;
-  let core: Core | null = null;
+  const { model, libraries, receiveTimeoutMs, faults, environment } = options;
   workers = await WorkerProcesses.start(
-    { model, size: options.workers, libraries, receiveTimeoutMs, faults },
+    { model, size: options.workers, libraries, receiveTimeoutMs, faults, environment },
     () => {
       // A worker that dies takes the engine with it, as vLLM's executor does.
       if (core !== null && !closing) {
@@ -83,6 +87,12 @@ async function serve(call: EngineCall): Promise<unknown> {
       return workers?.checksums();
     case 'faults':
       return workers?.setFaults(call.faults);
+    case 'state':
+      return core?.state();
+    case 'reset':
+      // The workers first: what waits in one of them holds the core.
+      await workers?.reset();
+      return core?.reset();
     case 'flush':
       return null;
   }

@@ -10,6 +10,7 @@ import type { ReferenceFaults } from './faults.js';
 import type { RecordedExchange } from './listen.js';
 import { Peer } from './peer.js';
 import { isRunning } from './processes.js';
+import type { EngineState } from './server/core.js';
 import { isVllmVersion, VLLM_VERSIONS, type VllmVersion } from './server/profile.js';
 
 export interface ReferenceEngineOptions {
@@ -39,6 +40,8 @@ export interface ReferenceEngineOptions {
   readonly tokenMs?: number;
   /** Milliseconds that a worker waits in NCCL; default null: for ever, as the real engine does. */
   readonly receiveTimeoutMs?: number | null;
+  /** Environment of the worker processes, over this process's own: the emulator's fault switches, NCCL settings. */
+  readonly environment?: Readonly<Record<string, string>>;
   /** Default: the emulator that the build leaves beside the addon. null searches as the addon does. */
   readonly libraries?: { readonly cuda: string | null; readonly nccl: string | null };
   readonly faults?: ReferenceFaults;
@@ -68,10 +71,9 @@ export class ReferenceEngine {
   readonly pid: number;
   /** Process ids of the workers, by tensor-parallel rank. */
   readonly workers: readonly number[];
-  /** The latest 64 MiB of requests and answers, as they were answered; {@link exchanges} also waits for those on their way. */
-  readonly record: readonly RecordedExchange[];
   /** Resolves when the engine process has ended, however it did. */
   readonly exited: Promise<EngineExit>;
+  readonly #record: ExchangeRecord;
   readonly #child: ChildProcess;
   readonly #peer: Peer<never, RecordedExchange>;
 
@@ -82,7 +84,7 @@ export class ReferenceEngine {
     readonly started: EngineStarted;
     readonly child: ChildProcess;
     readonly peer: Peer<never, RecordedExchange>;
-    readonly record: readonly RecordedExchange[];
+    readonly record: ExchangeRecord;
     readonly exited: Promise<EngineExit>;
   }) {
     this.version = parts.version;
@@ -90,10 +92,15 @@ export class ReferenceEngine {
     this.url = `http://${parts.host.includes(':') ? `[${parts.host}]` : parts.host}:${this.port}`;
     this.pid = parts.child.pid ?? 0;
     this.workers = parts.started.workers;
-    this.record = parts.record;
+    this.#record = parts.record;
     this.exited = parts.exited;
     this.#child = parts.child;
     this.#peer = parts.peer;
+  }
+
+  /** The latest 64 MiB of requests and answers, as they were answered; {@link exchanges} also waits for those on their way. */
+  get record(): readonly RecordedExchange[] {
+    return this.#record.exchanges;
   }
 
   /** The record, with every exchange that was answered before this call. */
@@ -111,6 +118,20 @@ export class ReferenceEngine {
   /** Replaces the faults, from the next receive on. */
   async setFaults(faults: ReferenceFaults): Promise<void> {
     await this.#peer.call({ kind: 'faults', faults });
+  }
+
+  /** What it does at this moment, asked behind its HTTP server: also of an engine that is stuck. */
+  state(): Promise<EngineState> {
+    return this.#peer.call({ kind: 'state' });
+  }
+
+  /**
+   * Puts a living engine back to what it was when it started: its first weights, not paused, in no group, no faults, an empty record. What waits in its
+   * workers is ended.
+   */
+  async reset(): Promise<void> {
+    await this.#peer.call({ kind: 'reset' });
+    this.#record.clear();
   }
 
   /** Ends the engine and its workers. Safe to call twice, and on an engine that has died. */
@@ -161,6 +182,12 @@ class ExchangeRecord {
       this.#bytes -= this.#sizes.shift() ?? 0;
     }
   }
+
+  clear(): void {
+    this.exchanges.length = 0;
+    this.#sizes.length = 0;
+    this.#bytes = 0;
+  }
 }
 
 /**
@@ -199,7 +226,7 @@ export async function startReferenceEngine(options: ReferenceEngineOptions): Pro
       started,
       child,
       peer,
-      record: record.exchanges,
+      record,
       exited,
     });
   } catch (cause) {
@@ -241,6 +268,7 @@ function withDefaults(options: ReferenceEngineOptions): EngineStart {
     maxModelLen: options.maxModelLen ?? 4096,
     tokenMs: options.tokenMs ?? 1,
     receiveTimeoutMs: options.receiveTimeoutMs ?? null,
+    environment: options.environment ?? {},
     libraries: options.libraries ?? emulatorLibraries,
     faults: options.faults ?? {},
   };

@@ -19,10 +19,18 @@ function programPath(program: Program): string {
   return path;
 }
 
-/** Starts a child that ends when its IPC channel closes. Its stderr is the caller's to read, or inherited. */
-export function spawnProgram(program: Program, stderr: 'pipe' | 'inherit'): ChildProcess {
+/**
+ * Starts a child that ends when its IPC channel closes. Its stderr is the caller's to read, or inherited; its environment is this process's and, over it,
+ * `environment`.
+ */
+export function spawnProgram(
+  program: Program,
+  stderr: 'pipe' | 'inherit',
+  environment: Readonly<Record<string, string>> = {},
+): ChildProcess {
   return fork(programPath(program), [], {
     execArgv: [],
+    env: { ...process.env, ...environment },
     serialization: 'advanced',
     stdio: ['ignore', 'ignore', stderr, 'ipc'],
   });

@@ -1,10 +1,20 @@
 /** What can be made to go wrong in a reference engine. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { WorkerError } from './server/transfer-info.js';
 
 export interface ReferenceFaults {
+  /** Strikes in every init, before the worker joins the group. */
+  readonly join?: {
+    /** raise: the init fails; exit: the worker dies, and the engine with it; stall: it never joins; delay: it joins later. */
+    readonly action: 'raise' | 'exit' | 'stall' | 'delay';
+    /** For 'delay'. */
+    readonly delayMs?: number;
+    /** Tensor-parallel rank; all workers when absent. */
+    readonly worker?: number;
+  };
   /** Strikes in every receive until it is taken back. */
   readonly receive?: {
-    /** Broadcasts that still arrive. */
+    /** Broadcasts that still arrive; it strikes after the last one where there are no more. */
     readonly afterBroadcasts: number;
     /** raise: the update fails; exit: the worker dies, and the engine with it; stall: it waits until the engine ends. */
     readonly action: 'raise' | 'exit' | 'stall';
@@ -15,6 +25,33 @@ export interface ReferenceFaults {
   readonly broadcastDelayMs?: number;
   /** One bit of this parameter (the engine's name) flips on worker 0 after every update and load. */
   readonly corruptParameter?: string;
+}
+
+/** The fault of one worker's init. */
+export async function strikeJoin(
+  { join }: ReferenceFaults,
+  { rank, signal }: { readonly rank: number; readonly signal: AbortSignal },
+): Promise<void> {
+  if (join === undefined || (join.worker !== undefined && join.worker !== rank)) return;
+  switch (join.action) {
+    case 'raise':
+      throw new WorkerError('injected fault in init');
+    case 'exit':
+      process.exit(70);
+      break;
+    case 'stall':
+      return untilAborted(signal);
+    case 'delay':
+      await sleep(join.delayMs ?? 0, undefined, { signal }).catch(() => undefined);
+  }
+}
+
+/** @throws WorkerError when the signal says so, and not before */
+async function untilAborted(signal: AbortSignal): Promise<never> {
+  if (!signal.aborted) {
+    await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+  }
+  throw new WorkerError('aborted');
 }
 
 /** The faults of one worker's receive. */
@@ -30,17 +67,23 @@ export class ReceiveFault {
   }
 
   async before(received: number): Promise<void> {
-    const { receive, broadcastDelayMs = 0 } = this.#faults;
+    const { broadcastDelayMs = 0 } = this.#faults;
     if (broadcastDelayMs > 0) {
       await new Promise((resolve) => setTimeout(resolve, broadcastDelayMs));
     }
-    if (
-      receive === undefined ||
-      received < receive.afterBroadcasts ||
-      (receive.worker !== undefined && receive.worker !== this.#rank)
-    ) {
-      return;
+    if (received >= (this.#faults.receive?.afterBroadcasts ?? Number.POSITIVE_INFINITY)) {
+      await this.#strike(received);
     }
+  }
+
+  /** All have arrived. */
+  async after(received: number): Promise<void> {
+    if (received <= (this.#faults.receive?.afterBroadcasts ?? -1)) await this.#strike(received);
+  }
+
+  async #strike(received: number): Promise<void> {
+    const { receive } = this.#faults;
+    if (receive === undefined || (receive.worker !== undefined && receive.worker !== this.#rank)) return;
     switch (receive.action) {
       case 'raise':
         throw new WorkerError(`injected fault after ${received} broadcasts`);
@@ -48,8 +91,7 @@ export class ReceiveFault {
         process.exit(70);
         break;
       case 'stall':
-        await new Promise((resolve) => this.#signal.addEventListener('abort', resolve, { once: true }));
-        throw new WorkerError('aborted');
+        await untilAborted(this.#signal);
     }
   }
 }

@@ -12,6 +12,7 @@ export {
 } from './engine.js';
 export type { ReferenceFaults } from './faults.js';
 export type { RecordedExchange } from './listen.js';
+export type { EngineState } from './server/core.js';
 export { VLLM_VERSIONS, type VllmVersion } from './server/profile.js';
 export { type SimulatedFleet, type SimulateOptions, simulateFleet } from './simulate.js';
 export { tinyTensors, writeTinyModel } from './tiny-model.js';

@@ -1,6 +1,6 @@
 /** One worker process of a reference engine: a rank of the sender's group, with its parameters in device memory. */
 import { type NativeRuntime, native } from '../native.js';
-import { ReceiveFault, type ReferenceFaults } from './faults.js';
+import { ReceiveFault, type ReferenceFaults, strikeJoin } from './faults.js';
 import { Peer } from './peer.js';
 import { Serial } from './server/scheduler.js';
 import { type JoinOrder, type ReceiveOrder, WorkerError } from './server/transfer-info.js';
@@ -25,6 +25,8 @@ export type WorkerCall =
   | { readonly kind: 'join'; readonly order: JoinOrder }
   | { readonly kind: 'receive'; readonly order: ReceiveOrder }
   | { readonly kind: 'leave' }
+  /** Ends what the worker waits for, then puts it back to what it was at its start. */
+  | { readonly kind: 'reset' }
   | { readonly kind: 'checksums' }
   | { readonly kind: 'fingerprint' }
   | { readonly kind: 'faults'; readonly faults: ReferenceFaults };
@@ -34,26 +36,20 @@ class Worker {
   readonly #runtime: NativeRuntime;
   readonly #device: number;
   readonly #parameters: Parameters;
-  readonly #signal: AbortSignal;
+  /** Ends what waits in this process; a new one after each reset. */
+  #stop = new AbortController();
   #faults: ReferenceFaults;
   #group: Group | null = null;
 
-  private constructor(
-    options: WorkerStart,
-    runtime: NativeRuntime,
-    device: number,
-    parameters: Parameters,
-    signal: AbortSignal,
-  ) {
+  private constructor(options: WorkerStart, runtime: NativeRuntime, device: number, parameters: Parameters) {
     this.#options = options;
     this.#runtime = runtime;
     this.#device = device;
     this.#parameters = parameters;
-    this.#signal = signal;
     this.#faults = options.faults;
   }
 
-  static async start(options: WorkerStart, signal: AbortSignal): Promise<Worker> {
+  static async start(options: WorkerStart): Promise<Worker> {
     const { libraries, rank, size, model } = options;
     const runtime = await native().open(libraries.cuda, libraries.nccl);
     const device = rank % runtime.devices().length;
@@ -64,7 +60,7 @@ class Worker {
     const layout = layoutOf(tensorsOf(checkpoint), { rank, size, tiedEmbeddings: config.tiedEmbeddings });
     const parameters = await Parameters.allocate(memory, layout, config.architecture);
     await loadModel(checkpoint, parameters);
-    return new Worker(options, runtime, device, parameters, signal);
+    return new Worker(options, runtime, device, parameters);
   }
 
   get vocabulary(): number {
@@ -89,16 +85,35 @@ class Worker {
         return this.#parameters.digests();
       case 'fingerprint':
         return this.#parameters.fingerprint(this.#options.rank === 0);
+      case 'reset':
+        return this.#reset();
       case 'faults':
         this.#faults = call.faults;
         return null;
     }
   }
 
+  /** Ends whatever waits: a receive, an init, a stall. */
+  interrupt(): void {
+    const stop = this.#stop;
+    this.#stop = new AbortController();
+    stop.abort();
+  }
+
+  async #reset(): Promise<null> {
+    await this.#group?.leave();
+    this.#group = null;
+    this.#faults = {};
+    await loadModel(await openModel(this.#options.model), this.#parameters);
+    return null;
+  }
+
   async #join(order: JoinOrder): Promise<void> {
     const { rank, receiveTimeoutMs } = this.#options;
     const timeoutMs = receiveTimeoutMs ?? NO_TIMEOUT_MS;
-    const seat = { rank, device: this.#device, timeoutMs, signal: this.#signal };
+    const { signal } = this.#stop;
+    await strikeJoin(this.#faults, { rank, signal });
+    const seat = { rank, device: this.#device, timeoutMs, signal };
     const group = await Group.join(this.#runtime, order, seat).catch((error: unknown) => {
       throw asWorkerError(error);
     });
@@ -111,7 +126,7 @@ class Worker {
     if (this.#group === null) {
       throw new WorkerError('NCCL weight transfer not initialized. Call init_transfer_engine() first.');
     }
-    const fault = new ReceiveFault(this.#faults, this.#options.rank, this.#signal);
+    const fault = new ReceiveFault(this.#faults, this.#options.rank, this.#stop.signal);
     await this.#group.receive(order, this.#parameters, fault).catch((error: unknown) => {
       throw asWorkerError(error);
     });
@@ -125,13 +140,12 @@ class Worker {
   }
 }
 
-const ending = new AbortController();
 const calls = new Serial();
 let worker: Worker | null = null;
 
 async function serve(call: WorkerCall): Promise<unknown> {
   if (call.kind === 'start') {
-    worker = await Worker.start(call.options, ending.signal);
+    worker = await Worker.start(call.options);
     return { vocabulary: worker.vocabulary };
   }
   if (worker === null) {
@@ -141,10 +155,13 @@ async function serve(call: WorkerCall): Promise<unknown> {
 }
 
 new Peer<WorkerCall>(process, {
-  call: (call) => calls.run(() => serve(call)),
+  call: (call) => {
+    if (call.kind === 'reset') worker?.interrupt();
+    return calls.run(() => serve(call));
+  },
   lost: () => {
     // The engine is gone: leave the group, so that the others notice, and end.
-    ending.abort();
+    worker?.interrupt();
     setTimeout(() => process.exit(0), 50);
   },
 });

@@ -1,6 +1,7 @@
 /** The workers of an engine, as processes. */
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import type { EngineStart } from './engine-main.js';
 import { spawnProgram } from './entry.js';
 import type { ReferenceFaults } from './faults.js';
 import { Peer } from './peer.js';
@@ -22,10 +23,15 @@ export class WorkerProcesses implements WorkerGroup {
 
   /** Starts and loads all workers; `onLost` when one of them ends. */
   static async start(
-    options: Omit<WorkerStart, 'rank'>,
+    {
+      environment,
+      ...options
+    }: Omit<WorkerStart, 'rank'> & { readonly environment: EngineStart['environment'] },
     onLost: (pid: number | undefined) => void,
   ): Promise<WorkerProcesses> {
-    const children = Array.from({ length: options.size }, () => spawnProgram('worker-main', 'inherit'));
+    const children = Array.from({ length: options.size }, () =>
+      spawnProgram('worker-main', 'inherit', environment),
+    );
     const peers = children.map((child) => new Peer(child, { lost: () => onLost(child.pid) }));
     try {
       const started = await Promise.all(
@@ -74,6 +80,10 @@ export class WorkerProcesses implements WorkerGroup {
 
   async fingerprint(): Promise<string> {
     return combine(await this.#all<readonly [number, number]>({ kind: 'fingerprint' }));
+  }
+
+  async reset(): Promise<void> {
+    await this.#all({ kind: 'reset' });
   }
 
   async setFaults(faults: ReferenceFaults): Promise<void> {

@@ -1,5 +1,6 @@
 import type { EngineFacts, EngineLink } from '../fleet/engine.js';
 import type { Checkpoint } from '../weights/checkpoint.js';
+import type { Journal } from './claim/journal.js';
 import type { Ledger } from './ledger.js';
 import type { Settings } from './settings.js';
 import type { EngineState, TransferReport, TransportName } from './types.js';
@@ -9,6 +10,8 @@ export interface Attempt {
   readonly settings: Settings;
   readonly engines: readonly EngineLink[];
   readonly ledger: Ledger;
+  /** Told before engines are asked for what a successor must know of. */
+  readonly journal: Journal;
   readonly checkpoint: Checkpoint;
   readonly version: string | null;
   readonly facts: ReadonlyMap<string, EngineFacts>;

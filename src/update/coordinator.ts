@@ -26,8 +26,20 @@ export interface Prepared {
  * after any failure
  */
 export async function carryOut(prepared: Prepared): Promise<void> {
-  const { attempt, book } = prepared;
+  const { attempt } = prepared;
   await pauseAll(attempt);
+  await carryOutPaused(prepared);
+  if (prepared.fingerprint) await fingerprint(prepared);
+  rememberLateEngines(attempt);
+  explainMissingProof(prepared);
+  if (attempt.signal.aborted && enginesIn(attempt, 'serving-new').length < attempt.engines.length) {
+    throw new WeightcastError('WC_UPDATE_ABORTED', 'interrupted');
+  }
+}
+
+/** What follows the pause, until every engine serves or is quarantined. Never throws: the ledger tells. */
+export async function carryOutPaused(prepared: Prepared): Promise<void> {
+  const { attempt, book } = prepared;
   try {
     await transferAndResume(prepared);
   } catch (error) {
@@ -46,12 +58,6 @@ export async function carryOut(prepared: Prepared): Promise<void> {
         asWeightcastError(error, 'WC_UPDATE_QUARANTINED', { phase: 'heal' }),
       );
     }
-  }
-  if (prepared.fingerprint) await fingerprint(prepared);
-  rememberLateEngines(attempt);
-  explainMissingProof(prepared);
-  if (attempt.signal.aborted && enginesIn(attempt, 'serving-new').length < attempt.engines.length) {
-    throw new WeightcastError('WC_UPDATE_ABORTED', 'interrupted');
   }
 }
 

@@ -44,26 +44,27 @@ class Link implements EngineLink {
 
 /** @throws WeightcastError of the first engine that could not be connected, WC_CONFIG_INVALID */
 export async function connectAll(settings: Settings): Promise<FleetConnections> {
-  const targets = settings.engines.map((spec) => targetOf(spec, settings));
-  const twice = targets.find(
-    (target, index) => targets.findIndex((other) => other.id === target.id) !== index,
-  );
-  if (twice !== undefined)
-    throw new WeightcastError('WC_CONFIG_INVALID', `engine ${twice.id} is listed twice`);
+  const fleet = await connectReachable(settings);
+  const [first] = fleet.failed;
+  if (first === undefined) return fleet;
+  await fleet.close();
+  throw asWeightcastError(first[1], 'WC_ENGINE_UNREACHABLE', { engine: first[0], phase: 'preflight' });
+}
 
+/** Connects to those that answer; why the others did not, by id. @throws WeightcastError WC_CONFIG_INVALID */
+export async function connectReachable(
+  settings: Settings,
+): Promise<FleetConnections & { readonly failed: ReadonlyMap<string, unknown> }> {
+  const targets = targetsOf(settings);
   const http = createHttpClient();
   const options = { timeoutMs: settings.timeouts.probe };
   const { done, failed } = await onAll(targets, async (target) => {
     return new Link(http, target, await connectEngine(http, target, options));
   });
-  const [first] = failed;
-  if (first !== undefined) {
-    await http.close();
-    throw asWeightcastError(first[1], 'WC_ENGINE_UNREACHABLE', { engine: first[0], phase: 'preflight' });
-  }
   const links = targets.map((target) => done.get(target.id)).filter((link) => link !== undefined);
   return {
     engines: links,
+    failed,
     reconnect: async (engine, reconnectSignal) => {
       const link = links.find(({ id }) => id === engine.id);
       if (link !== undefined)
@@ -71,6 +72,17 @@ export async function connectAll(settings: Settings): Promise<FleetConnections> 
     },
     close: () => http.close(),
   };
+}
+
+/** Where the engines of a session are. @throws WeightcastError WC_CONFIG_INVALID */
+export function targetsOf(settings: Settings): EngineTarget[] {
+  const targets = settings.engines.map((spec) => targetOf(spec, settings));
+  const twice = targets.find(
+    (target, index) => targets.findIndex((other) => other.id === target.id) !== index,
+  );
+  if (twice !== undefined)
+    throw new WeightcastError('WC_CONFIG_INVALID', `engine ${twice.id} is listed twice`);
+  return targets;
 }
 
 function targetOf(spec: string | EngineSpec, settings: Settings): EngineTarget {

@@ -8,6 +8,7 @@ import { asWeightcastError } from '../errors.js';
 import { type EngineLink, onAll } from '../fleet/engine.js';
 import { openCheckpoint } from '../weights/checkpoint.js';
 import { type Attempt, enginesIn } from './attempt.js';
+import { unlessUnwritable } from './claim/journal.js';
 import { DigestBook } from './digests.js';
 import { pauseModeFor, resetCaches, resume } from './pause.js';
 import { loadFromDisk } from './transfer-files.js';
@@ -38,8 +39,11 @@ export function planHealing(damage: Damage): HealingPlan {
 }
 
 /** Heals what can be healed, proves it and resumes it; what can't stays quarantined. Not interruptible. */
-export async function heal(attempt: Attempt, book: DigestBook): Promise<void> {
-  const { ledger, settings, checkpoint } = attempt;
+export async function heal(given: Attempt, book: DigestBook): Promise<void> {
+  const { ledger, settings, checkpoint } = given;
+  // A full disk is no reason to leave engines as they are.
+  const journal = unlessUnwritable(given.journal, (why) => ledger.note(why));
+  const attempt = { ...given, journal };
   const untouched = enginesIn(attempt, 'paused');
   const quarantined = enginesIn(attempt, 'quarantined');
   const plan = planHealing({
@@ -84,7 +88,11 @@ async function reload(
   directory: string,
   book: DigestBook,
 ): Promise<void> {
-  const { ledger, settings } = attempt;
+  const { ledger, settings, journal } = attempt;
+  await journal.ask(
+    'pause',
+    engines.map(({ id }) => id),
+  );
   const { failed } = await onAll(engines, async (engine) => {
     ledger.pauseRequested(engine.id);
     const mode = pauseModeFor(attempt, engine);

@@ -96,6 +96,14 @@ export class Ledger {
     return this.#account(id).history.some(({ state }) => state === 'quarantined');
   }
 
+  /** Why its state is what it is, for those of which a reason was given. */
+  reasons(): Map<string, string> {
+    const last = [...this.#accounts].map(
+      ([id, { history }]) => [id, history.at(-1)?.reason ?? null] as const,
+    );
+    return new Map(last.flatMap(([id, reason]) => (reason === null ? [] : [[id, reason] as const])));
+  }
+
   is(id: string, ...states: readonly EngineState[]): boolean {
     return states.includes(this.#account(id).state);
   }

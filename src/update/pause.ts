@@ -10,9 +10,13 @@ import { type Attempt, enginesIn } from './attempt.js';
  * @throws WeightcastError of the engine that could not be paused, or WC_UPDATE_ABORTED
  */
 export async function pauseAll(attempt: Attempt): Promise<void> {
-  const { ledger, settings, engines, signal } = attempt;
+  const { ledger, settings, engines, signal, journal } = attempt;
   ledger.enter('pause');
   signal.throwIfAborted();
+  await journal.ask(
+    'pause',
+    engines.map(({ id }) => id),
+  );
   const { failed } = await onAll(engines, async (engine) => {
     ledger.pauseRequested(engine.id);
     const suspect = ledger.is(engine.id, 'quarantined');

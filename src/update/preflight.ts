@@ -3,6 +3,10 @@ import { WeightcastError } from '../errors.js';
 import { type CallOptions, type EngineFacts, type EngineLink, onAll, probeEngine } from '../fleet/engine.js';
 import { type Checkpoint, openCheckpoint } from '../weights/checkpoint.js';
 import type { Attempt } from './attempt.js';
+import { type Finding, findingOf } from './claim/found.js';
+import type { Journal } from './claim/journal.js';
+import { describeRecord } from './claim/record.js';
+import type { FoundRecord } from './claim/records.js';
 import type { DigestBook } from './digests.js';
 import type { FleetConnections } from './fleet-connections.js';
 import type { Ledger } from './ledger.js';
@@ -14,6 +18,9 @@ export interface PreflightInput {
   readonly ledger: Ledger;
   readonly signal: AbortSignal;
   readonly memory: SessionMemory;
+  readonly journal: Journal;
+  /** What pushes that died have left of these engines. */
+  readonly found: readonly FoundRecord[];
 }
 
 /** What a session remembers of its engines between updates. */
@@ -35,12 +42,13 @@ export interface PreflightResult {
 }
 
 /**
- * Asks every engine for its facts. One that is found paused may be broken by a push that died: it is quarantined until it holds known bytes.
+ * Asks every engine for its facts. One that is found paused may be broken by a push that died: it is quarantined until it holds known bytes, unless the
+ * journal of that push says that it was not touched; then it is resumed.
  *
  * @throws WeightcastError of the first engine that does not answer, WC_CONFIG_INVALID, and what a broken recover directory gives
  */
 export async function preflight(fleet: FleetConnections, input: PreflightInput): Promise<PreflightResult> {
-  const { settings, ledger, signal, memory } = input;
+  const { settings, ledger, signal, memory, journal } = input;
   const options: CallOptions = { signal, timeoutMs: settings.timeouts.probe };
   const { done, failed } = await onAll(fleet.engines, async (engine) => {
     const facts = await probeEngine(engine, options);
@@ -51,35 +59,69 @@ export async function preflight(fleet: FleetConnections, input: PreflightInput):
       memory.late.delete(engine.id);
       await fleet.reconnect(engine, signal);
     }
-    return { facts, restarted };
+    const left = await takeOver(engine, facts, input);
+    return { facts, restarted, left };
   });
 
   let changed = false;
   for (const engine of fleet.engines) {
     const seen = done.get(engine.id);
     if (seen === undefined) continue;
-    const { facts, restarted } = seen;
+    const { facts, restarted, left } = seen;
     ledger.identify(engine.id, { engineVersion: engine.admin.version, workers: facts.workers });
     for (const note of engine.admin.notes) ledger.note(`${engine.id}: ${note}`);
-    if (facts.paused)
-      ledger.set(engine.id, 'quarantined', 'found paused: an earlier push may have died in it');
+    const explained = explain(left);
+    if (explained !== null) ledger.note(`${engine.id}: ${explained}`);
+    if (left.kind === 'doubt' || left.kind === 'whole') ledger.set(engine.id, 'quarantined', explained);
+    else if (facts.paused && left.kind !== 'untouched') ledger.set(engine.id, 'quarantined', FOUND_PAUSED);
     else ledger.set(engine.id, 'serving-old');
-    const left = memory.weightVersions.get(engine.id);
-    const retagged = left !== undefined && facts.weightVersion !== null && left !== facts.weightVersion;
+    const tag = memory.weightVersions.get(engine.id);
+    const retagged = tag !== undefined && facts.weightVersion !== null && tag !== facts.weightVersion;
     if (restarted) ledger.note(`${engine.id}: was restarted since the last update`);
     else if (retagged)
-      ledger.note(`${engine.id}: has weight version ${facts.weightVersion}, not ${left}: others changed it`);
+      ledger.note(`${engine.id}: has weight version ${facts.weightVersion}, not ${tag}: others changed it`);
     changed ||= restarted || retagged;
   }
   for (const [id, error] of failed) ledger.fail(id, error);
   const [first] = failed;
   if (first !== undefined) throw first[1];
   await checkOptions(fleet.engines, settings, signal);
+  await journal.started(new Map([...done].map(([id, { facts }]) => [id, facts.processStart])));
   return {
     facts: new Map([...done].map(([id, { facts }]) => [id, facts])),
     changed,
     suspects: ledger.in('quarantined').length > 0,
   };
+}
+
+const FOUND_PAUSED =
+  'found paused: an earlier push may have died in it, or one that shares no state directory with this one is updating it now';
+
+/** Resumes an engine that a push left paused and untouched: at once, so that it serves while this update prepares. */
+async function takeOver(
+  engine: EngineLink,
+  facts: EngineFacts,
+  { found, settings, signal }: PreflightInput,
+): Promise<Finding> {
+  const finding = findingOf(found, {
+    url: engine.url,
+    paused: facts.paused,
+    processStart: facts.processStart,
+    mayHideAPause: engine.admin.capabilities.isPausedLiesAfterKeep,
+  });
+  if (finding.kind === 'untouched') {
+    await engine.call(engine.admin.resume(), { signal, timeoutMs: settings.timeouts.resume });
+  }
+  return finding;
+}
+
+function explain({ kind, record, engine }: Finding): string | null {
+  if (record === null || engine === null) return null;
+  const who = `${describeRecord(record.head)} ended and left it`;
+  const why = engine.reason === null ? '' : ` (${engine.reason})`;
+  if (kind === 'untouched') return `${who} paused and untouched: resumed`;
+  if (kind === 'whole') return `found paused: ${who} with whole new weights that it did not resume`;
+  return `found paused: ${who} between two versions${why}`;
 }
 
 async function checkOptions(

@@ -7,11 +7,15 @@ import { type Checkpoint, openCheckpoint } from '../weights/checkpoint.js';
 import type { ProofVerdict } from '../weights/proof.js';
 import { type AdapterOptions, type AdapterReport, loadAdapter } from './adapters.js';
 import type { Attempt, Carrier } from './attempt.js';
+import type { Claim } from './claim/claim.js';
+import { claimForUpdate } from './claim/for-update.js';
+import { NO_JOURNAL } from './claim/journal.js';
 import { conclude, describeWeights } from './conclude.js';
 import { carryOut } from './coordinator.js';
 import { DigestBook } from './digests.js';
 import type { FleetConnections } from './fleet-connections.js';
 import { connectAll } from './fleet-connections.js';
+import { Guardian } from './guardian/guardian.js';
 import { Ledger } from './ledger.js';
 import { NcclSender } from './nccl-sender.js';
 import {
@@ -34,6 +38,7 @@ export class FleetSession {
   readonly #sender = new NcclSender();
   readonly #learned = new Map<number, ProofVerdict>();
   readonly #closing = new AbortController();
+  #guardian: Guardian | null = null;
   readonly #memory: SessionMemory = { weightVersions: new Map(), processStarts: new Map(), late: new Set() };
   /** Served name of each adapter that this session loaded. */
   readonly #adapters = new Map<string, string>();
@@ -53,7 +58,8 @@ export class FleetSession {
    * Moves every engine to the weights at `weights` (a checkpoint directory or a .safetensors file).
    *
    * @returns the report, when every engine serves the new version
-   * @throws UpdateError with `.report` when not; WeightcastError WC_UPDATE_BUSY, WC_NATIVE_CLOSED
+   * @throws UpdateError with `.report` when not, also WC_UPDATE_BUSY when somebody else updates one of the engines; WeightcastError WC_UPDATE_BUSY when this
+   * session does, WC_NATIVE_CLOSED
    */
   async update(weights: string, options: UpdateOptions = {}): Promise<UpdateReport> {
     if (this.#closing.signal.aborted) throw new WeightcastError('WC_NATIVE_CLOSED', 'the session is closed');
@@ -87,7 +93,11 @@ export class FleetSession {
 
   async #run(path: string, options: UpdateOptions): Promise<UpdateReport> {
     const settings = { ...this.#settings, verify: options.verify ?? this.#settings.verify };
-    const ledger = new Ledger(this.#fleet.engines, settings.onEvent);
+    let claim: Claim | null = null;
+    const ledger = new Ledger(this.#fleet.engines, (event) => {
+      claim?.record.observe(event);
+      settings.onEvent(event);
+    });
     const signal = AbortSignal.any([
       this.#closing.signal,
       ...(options.signal === undefined ? [] : [options.signal]),
@@ -107,11 +117,22 @@ export class FleetSession {
     try {
       ledger.enter('preflight');
       signal.throwIfAborted();
+      claim = await claimForUpdate({
+        settings,
+        engines: this.#fleet.engines,
+        weights: path,
+        version,
+        signal,
+      });
+      this.#guardian ??= settings.guardian && claim !== null ? Guardian.start() : null;
+      const journal = claim?.record ?? NO_JOURNAL;
       const found = await preflight(this.#fleet, {
         settings,
         ledger,
         signal,
         memory: this.#memory,
+        journal,
+        found: claim?.found ?? [],
       });
       if (found.changed) this.#sender.distrust();
       checkpoint = await openCheckpoint(path, { signal });
@@ -119,6 +140,7 @@ export class FleetSession {
         settings,
         engines: this.#fleet.engines,
         ledger,
+        journal,
         checkpoint,
         version,
         facts: found.facts,
@@ -137,6 +159,7 @@ export class FleetSession {
       const onTransferred = (report: TransferReport) => {
         transfer = report;
       };
+      if (claim !== null) await this.#guardian?.guard(claim.record, settings, (text) => ledger.note(text));
       await carryOut({ attempt, carrier, book, ...methods, onTransferred });
       await readBack(attempt, this.#memory.weightVersions);
     } catch (error) {
@@ -148,6 +171,8 @@ export class FleetSession {
         : asWeightcastError(error, 'WC_UPDATE_FAILED', { phase: ledger.phase ?? undefined });
     } finally {
       await carrier?.close().catch(() => undefined);
+      await claim?.release(ledger.reasons()).catch((error) => ledger.note(String(error)));
+      this.#guardian?.idle();
     }
     const report = conclude({
       ledger,
@@ -187,6 +212,7 @@ export class FleetSession {
     await this.#running?.catch(() => undefined);
     await this.#sender.close();
     await this.#fleet.close();
+    await this.#guardian?.close();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

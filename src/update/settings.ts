@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import type { Packing, PauseMode } from '../engines/admin.js';
 import { WeightcastError } from '../errors.js';
+import { type StatePlace, statePlace } from './claim/state-directory.js';
 import {
   DEFAULT_TIMEOUTS,
   type EngineSpec,
@@ -32,6 +33,9 @@ export interface Settings {
   readonly apiKey: string | null;
   readonly headers: Readonly<Record<string, string>>;
   readonly timeouts: UpdateTimeouts;
+  /** null: without claims, journal and guardian. */
+  readonly state: StatePlace | null;
+  readonly guardian: boolean;
   readonly onEvent: (event: UpdateEvent) => void;
 }
 
@@ -70,6 +74,8 @@ export function resolveSettings(options: FleetOptions): Settings {
     apiKey: options.apiKey ?? null,
     headers: options.headers ?? {},
     timeouts,
+    state: options.stateDir === null ? null : statePlace(options.stateDir),
+    guardian: options.guardian ?? false,
     onEvent: harmless(options.onEvent),
   };
 }

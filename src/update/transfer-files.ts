@@ -25,7 +25,12 @@ export async function loadFromDisk(
   engines: readonly EngineLink[],
   directory: string,
 ): Promise<void> {
-  const { ledger, settings, version } = attempt;
+  const { ledger, settings, version, journal } = attempt;
+  await journal.ask(
+    'load',
+    engines.map(({ id }) => id),
+    directory,
+  );
   const { done, failed } = await onAll(engines, async (engine) => {
     ledger.set(engine.id, 'receiving', `loads ${directory}`);
     const load = engine.admin.reloadFromDisk(directory);

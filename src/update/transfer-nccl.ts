@@ -62,9 +62,13 @@ function clockOf(totalMs: number): Clock {
 }
 
 async function broadcastAll(attempt: Attempt, options: NcclCarrierOptions): Promise<TransferReport> {
-  const { ledger, settings } = attempt;
+  const { ledger, settings, engines, journal } = attempt;
   attempt.signal.throwIfAborted();
   const clock = clockOf(settings.timeouts.update);
+  await journal.ask(
+    'receive',
+    engines.map(({ id }) => id),
+  );
   // Engines that may hold something else than the old version: an empty round does not make them whole.
   const suspects = new Set(ledger.in('quarantined'));
   if (!(await startAll(attempt, suspects, clock))) return toReport(null, options);

@@ -72,6 +72,16 @@ export interface FleetOptions {
   readonly apiKey?: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly timeouts?: Partial<UpdateTimeouts>;
+  /**
+   * Where updates of the same engines find one another, and what a killed one leaves for the next: see the README. Default $WEIGHTCAST_STATE_DIR, else
+   * $XDG_RUNTIME_DIR/weightcast, else a folder of this user in the temporary folder. null: nothing is written, and nobody is refused.
+   */
+  readonly stateDir?: string | null;
+  /**
+   * A small process beside this one that puts the engines right when this one is killed in an update. Default false: a library starts no process
+   * unasked; the command line does.
+   */
+  readonly guardian?: boolean;
   readonly onEvent?: (event: UpdateEvent) => void;
 }
 

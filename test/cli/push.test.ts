@@ -34,6 +34,7 @@ test('every option of the command line reaches the fleet', async () => {
       ],
       ...['--cuda-library', '/c', '--nccl-library', '/n', '--api-key-env', 'KEY', '--header', 'X-A: b: c'],
       ...['--header-env', 'X-T: TOKEN', '--timeout-pause', '1.5', '--timeout-score', '9'],
+      ...['--state-dir', '/s', '--no-guardian'],
     ],
     undefined,
     { KEY: 'k', TOKEN: 't' },
@@ -57,6 +58,8 @@ test('every option of the command line reaches the fleet', async () => {
     apiKey: 'k',
     headers: { 'X-A': 'b: c', 'X-T': 't' },
     timeouts: { pause: 1500, score: 9000 },
+    stateDir: '/s',
+    guardian: false,
     onEvent: expect.any(Function),
   });
   expect(updates).toEqual([{ weights: '/checkpoints/step_42', version: '42' }]);
@@ -66,6 +69,7 @@ test('what is not given is left to the update', async () => {
   const { fleet, updates } = await runWith(PUSH);
   expect(fleet).toEqual({
     engines: [{ url: 'http://10.0.0.5:8000', dialect: 'vllm' }],
+    guardian: true,
     onEvent: expect.any(Function),
   });
   expect(updates).toEqual([{ weights: '/checkpoints/step_42', version: undefined }]);

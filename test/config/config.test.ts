@@ -38,6 +38,8 @@ test('a file with every option becomes the options of a fleet', async () => {
     verify = "digest"
     cuda_library = "/opt/libcuda.so.1"
     nccl_library = "/opt/libnccl.so.2"
+    state_dir = "state"
+    guardian = false
     api_key_env = "KEY"
     headers = { X-Team = "rl" }
     headers_from_env = { X-Token = "TOKEN" }
@@ -77,6 +79,8 @@ test('a file with every option becomes the options of a fleet', async () => {
     apiKey: 'k',
     headers: { 'X-Team': 'rl', 'X-Token': 't' },
     timeouts: { pause: 1500, update: 60_000 },
+    stateDir: join(folder, 'state'),
+    guardian: false,
   });
 });
 
@@ -84,6 +88,12 @@ test('the example of the README is valid', async () => {
   const readme = await readFile(new URL('../../README.md', import.meta.url), 'utf8');
   const [, example] = /```toml\n([\s\S]*?)```/.exec(readme) ?? [];
   expect((await fromFile(example ?? '')).engines.length).toBeGreaterThan(0);
+});
+
+test('a push has a guardian unless that is turned off, and keeps no state where none is wanted', async () => {
+  const engine = 'engine = ["http://a:1"]\n';
+  expect(await fromFile(engine)).toMatchObject({ guardian: true });
+  expect(await fromFile(`${engine}state_dir = "none"`)).toMatchObject({ stateDir: null });
 });
 
 test('engines may be written as strings', async () => {

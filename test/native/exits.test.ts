@@ -1,5 +1,6 @@
 import { describe, it } from 'vitest';
 import { type EndingName, expectEnds, type StateName } from '../teardown/support/endings.js';
+import { expectWell } from '../teardown/support/handles.js';
 
 // The whole matrix, on three Nodes, is test/teardown.
 const busy: readonly StateName[] = [
@@ -18,6 +19,12 @@ const ends: readonly EndingName[] = [
 describe('a process or a Worker that ends in the middle of something', () => {
   for (const state of busy)
     for (const ending of ends) it(`${state}: ${ending}`, () => expectEnds(state, ending, {}));
+
+  it('closes a communicator that was collected as garbage', () =>
+    expectWell('collect.mjs', ['idle', 'communicator'], {}));
+
+  it('reads a buffer that only the read still holds', () =>
+    expectWell('collect.mjs', ['busy', 'buffer'], {}));
 
   it('ends by itself when a communicator is open and nothing is pending', () =>
     expectEnds('communicator ready', 'natural end', {}));

@@ -1,3 +1,3 @@
-import { describeEndings } from './support/matrix.js';
+import { describeNode } from './support/matrix.js';
 
-describeEndings(null);
+describeNode(null);

@@ -1,3 +1,3 @@
-import { describeEndings } from './support/matrix.js';
+import { describeNode } from './support/matrix.js';
 
-describeEndings('22.23.3');
+describeNode('22.23.3');

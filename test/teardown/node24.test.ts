@@ -1,3 +1,3 @@
-import { describeEndings } from './support/matrix.js';
+import { describeNode } from './support/matrix.js';
 
-describeEndings('24.21.0');
+describeNode('24.21.0');

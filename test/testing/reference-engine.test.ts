@@ -253,6 +253,55 @@ describe('faults', () => {
       expect((await update)?.status ?? 500).toBe(500);
       await rank0.abort();
     }));
+
+  it('end a worker after the last broadcast has arrived', () =>
+    withEngine({}, async (engine) => {
+      await engine.setFaults({ receive: { afterBroadcasts: 1000, action: 'exit' } });
+      const rank0 = await Rank0.join([engine]);
+      await post(engine, '/start_weight_update');
+      const [first] = tensors;
+      const update = post(engine, '/update_weights', { update_info: info([first!]) }).catch(() => null);
+      await rank0.broadcast(first!.bytes);
+      expect(await engine.exited).toMatchObject({ code: 1 });
+      expect((await update)?.status ?? 500).toBe(500);
+      await rank0.abort();
+    }));
+});
+
+describe('an engine behind its HTTP server', () => {
+  it('says that it is stuck in a join, and is put back to its start from there', () =>
+    withEngine({ faults: { join: { action: 'stall' } } }, async (engine) => {
+      const join = { master_address: '127.0.0.1', master_port: 9, rank_offset: 1, world_size: 2 };
+      const init = post(engine, '/init_weight_transfer_engine', { init_info: join });
+      await expect.poll(async () => (await engine.state()).pending, { timeout: 10_000 }).toBe(1);
+      expect(await engine.state()).toMatchObject({ paused: null, broken: false, joined: false, dead: false });
+      await engine.reset();
+      expect((await init).status).toBe(500);
+      expect(await engine.state()).toMatchObject({ pending: 0 });
+    }));
+
+  it('forgets weights, pause, session and record when it is put back to its start', () =>
+    withEngine({ workers: 2 }, async (engine) => {
+      const before = await engine.digests();
+      const load = { method: 'reload_weights', kwargs: { weights_path: model('new') } };
+      await post(engine, '/collective_rpc', load);
+      await post(engine, '/pause?mode=keep');
+      await post(engine, '/start_weight_update');
+      await post(engine, '/update_weight_version', { new_version: '7' });
+      expect(await engine.digests()).not.toEqual(before);
+      const broken = { paused: 'keep', updating: true, broken: true, weightVersion: '7' };
+      expect(await engine.state()).toMatchObject(broken);
+      await engine.reset();
+      const intact = { paused: null, updating: false, broken: false, weightVersion: 'default' };
+      expect(await engine.state()).toMatchObject(intact);
+      expect(await engine.digests()).toEqual(before);
+      expect(await engine.exchanges()).toEqual([]);
+    }));
+
+  it('gives its workers an environment of their own: one that runs another NCCL is refused', () =>
+    withEngine({ environment: { WEIGHTCAST_EMULATOR_NCCL_VERSION: '22809' } }, async (engine) => {
+      await expect(Rank0.join([engine])).rejects.toThrow();
+    }));
 });
 
 async function untilGone(pids: readonly number[]): Promise<void> {

@@ -62,10 +62,9 @@ Napi::Value CommunicatorHandle::init(const Napi::CallbackInfo& info) {
   membership.rank = int(integer(options, "rank", kMostRanks));
   if (membership.rank >= membership.world_size) refuse("rank", "below worldSize");
   const double timeout_ms = milliseconds(property(options, "timeoutMs"), "timeoutMs");
-  return promise<Unit>(
-      info.Env(), to_undefined,
-      [&](Done<Unit> done, OperationId) { communicator_->init(membership, timeout_ms, std::move(done)); }, {},
-      info.This());
+  return promise<Unit>(info, to_undefined, [&](Done<Unit> done, OperationId) {
+    communicator_->init(membership, timeout_ms, std::move(done));
+  });
 }
 
 Napi::Value CommunicatorHandle::all_reduce(const Napi::CallbackInfo& info) {
@@ -76,31 +75,29 @@ Napi::Value CommunicatorHandle::all_reduce(const Napi::CallbackInfo& info) {
     std::copy(sums.begin(), sums.end(), result.Data());
     return result;
   };
-  return promise<std::vector<float>>(
-      info.Env(), convert,
-      [&](Done<std::vector<float>> done, OperationId) {
-        communicator_->all_reduce({values.begin(), values.end()}, timeout_ms, std::move(done));
-      },
-      {}, info.This());
+  return promise<std::vector<float>>(info, convert, [&](Done<std::vector<float>> done, OperationId) {
+    communicator_->all_reduce({values.begin(), values.end()}, timeout_ms, std::move(done));
+  });
 }
 
 Napi::Value CommunicatorHandle::broadcast(const Napi::CallbackInfo& info) {
   const auto options = object(info[0], "options");
-  const auto& buffer = unwrap<DeviceBuffer>(property(options, "buffer"));
+  const auto handle = property(options, "buffer");
+  const auto& buffer = unwrap<DeviceBuffer>(handle);
   if (buffer.communicator() != communicator_) refuse("buffer", "a buffer of this communicator");
   const BroadcastRequest request{buffer.id(), integer(options, "offset"), integer(options, "byteLength"),
                                  int(integer(options, "root", kMostRanks))};
   const double timeout_ms = milliseconds(property(options, "timeoutMs"), "timeoutMs");
   return promise<Unit>(
-      info.Env(), to_undefined,
+      info, to_undefined,
       [&](Done<Unit> done, OperationId) { communicator_->broadcast(request, timeout_ms, std::move(done)); },
-      {}, info[0]);
+      {}, handle);
 }
 
 Napi::Value CommunicatorHandle::allocate(const Napi::CallbackInfo& info) {
   const auto length = integer(info[0], "byteLength");
   return promise<BufferId>(
-      info.Env(),
+      info,
       [communicator = communicator_, length](Napi::Env env, BufferId id) {
         return make<DeviceBuffer>(env, communicator, id, length);
       },
@@ -114,7 +111,7 @@ Napi::Value CommunicatorHandle::open_ipc(const Napi::CallbackInfo& info) {
   std::memcpy(handle.bytes, name.data(), name.size());
   const auto length = integer(info[1], "byteLength");
   return promise<BufferId>(
-      info.Env(),
+      info,
       [communicator = communicator_, length](Napi::Env env, BufferId id) {
         return make<DeviceBuffer>(env, communicator, id, length);
       },
@@ -125,7 +122,7 @@ Napi::Value CommunicatorHandle::prepare(const Napi::CallbackInfo& info) {
   auto plan = to_plan(info[0], communicator_);
   const double timeout_ms = milliseconds(info[1], "timeoutMs");
   return promise<Prepared>(
-      info.Env(),
+      info,
       [communicator = communicator_](Napi::Env env, Prepared prepared) {
         return make<TransferHandle>(env, communicator, std::move(prepared));
       },
@@ -136,21 +133,20 @@ Napi::Value CommunicatorHandle::prepare(const Napi::CallbackInfo& info) {
 
 Napi::Value CommunicatorHandle::async_error(const Napi::CallbackInfo& info) {
   return promise<int>(
-      info.Env(), [](Napi::Env env, int result) { return Napi::Number::New(env, result); },
+      info, [](Napi::Env env, int result) { return Napi::Number::New(env, result); },
       [&](Done<int> done, OperationId) { communicator_->async_error(std::move(done)); });
 }
 
 Napi::Value CommunicatorHandle::abort(const Napi::CallbackInfo& info) {
-  return promise<Unit>(info.Env(), to_undefined,
+  return promise<Unit>(info, to_undefined,
                        [&](Done<Unit> done, OperationId) { communicator_->abort(std::move(done)); });
 }
 
 Napi::Value CommunicatorHandle::destroy(const Napi::CallbackInfo& info) {
   const double timeout_ms = milliseconds(info[0], "timeoutMs");
-  return promise<Unit>(
-      info.Env(), to_undefined,
-      [&](Done<Unit> done, OperationId) { communicator_->destroy(timeout_ms, std::move(done)); }, {},
-      info.This());
+  return promise<Unit>(info, to_undefined, [&](Done<Unit> done, OperationId) {
+    communicator_->destroy(timeout_ms, std::move(done));
+  });
 }
 
 }  // namespace weightcast::binding

@@ -44,7 +44,7 @@ Napi::Value DeviceBuffer::read(const Napi::CallbackInfo& info) {
   auto bytes = std::make_shared<Bytes>(
       Bytes{std::make_unique_for_overwrite<std::uint8_t[]>(range.length), range.length});
   return promise<Unit>(
-      info.Env(), [bytes](Napi::Env env, Unit) { return to_bytes(env, std::move(*bytes)); },
+      info, [bytes](Napi::Env env, Unit) { return to_bytes(env, std::move(*bytes)); },
       [&](Done<Unit> done, OperationId) {
         communicator_->read(id_, range.offset, bytes->data.get(), range.length, std::move(done));
       });
@@ -54,7 +54,7 @@ Napi::Value DeviceBuffer::write(const Napi::CallbackInfo& info) {
   const auto source = bytes(info[1], "bytes");
   const auto range = span(integer(info[0], "offset"), source.size());
   return promise<Unit>(
-      info.Env(), to_undefined,
+      info, to_undefined,
       [&](Done<Unit> done, OperationId) {
         communicator_->write(id_, range.offset, source.data(), range.length, std::move(done));
       },
@@ -78,7 +78,7 @@ Napi::Value DeviceBuffer::copy_from(const Napi::CallbackInfo& info) {
     source.span(copy.source_offset, std::uint64_t(extent));
     span(copy.target_offset, std::uint64_t(packed));
   }
-  return promise<Unit>(info.Env(), to_undefined, [&](Done<Unit> done, OperationId) {
+  return promise<Unit>(info, to_undefined, [&](Done<Unit> done, OperationId) {
     communicator_->copy(id_, source.id_, copy, std::move(done));
   });
 }
@@ -97,14 +97,14 @@ Napi::Value DeviceBuffer::sha256(const Napi::CallbackInfo& info) {
     }
     return result;
   };
-  return promise<std::vector<Digest>>(info.Env(), convert, [&](Done<std::vector<Digest>> done, OperationId) {
+  return promise<std::vector<Digest>>(info, convert, [&](Done<std::vector<Digest>> done, OperationId) {
     communicator_->sha256(id_, std::move(spans), std::move(done));
   });
 }
 
 Napi::Value DeviceBuffer::ipc_handle(const Napi::CallbackInfo& info) {
   return promise<CudaIpcHandle>(
-      info.Env(),
+      info,
       [](Napi::Env env, const CudaIpcHandle& handle) {
         return to_bytes(env, handle.bytes, sizeof handle.bytes);
       },
@@ -112,7 +112,7 @@ Napi::Value DeviceBuffer::ipc_handle(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value DeviceBuffer::free(const Napi::CallbackInfo& info) {
-  return promise<Unit>(info.Env(), to_undefined,
+  return promise<Unit>(info, to_undefined,
                        [&](Done<Unit> done, OperationId) { communicator_->free(id_, std::move(done)); });
 }
 

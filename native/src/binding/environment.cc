@@ -8,6 +8,11 @@ namespace {
 /// Threads that have not stopped by then are left behind; the addon is never unmapped.
 constexpr double kShutDownMs = 2500;
 
+Napi::Reference<Napi::Value> hold(Napi::Value value) {
+  if (value.IsEmpty() || !value.IsObject()) return {};
+  return Napi::Reference<Napi::Value>::New(value, 1);
+}
+
 void destroy_environment(Napi::Env, Environment* environment) { delete environment; }
 
 }  // namespace
@@ -61,14 +66,15 @@ void Environment::shut_down(void* data) {
   self.pending_.clear();
 }
 
-Environment::Operation Environment::begin(Napi::Env env, Napi::Value progress, Napi::Value held) {
+Environment::Operation Environment::begin(const Napi::CallbackInfo& info, Napi::Value progress,
+                                          Napi::Value held) {
+  const auto env = info.Env();
   const auto id = next_++;
   auto deferred = Napi::Promise::Deferred::New(env);
-  Pending pending{deferred, {}, {}};
+  Pending pending{deferred, {}, {hold(info.This()), hold(held)}};
   if (!progress.IsEmpty() && progress.IsFunction()) {
     pending.progress = Napi::Persistent(progress.As<Napi::Function>());
   }
-  if (!held.IsEmpty()) pending.held = Napi::Reference<Napi::Value>::New(held, 1);
   if (pending_.empty()) channel_->function_.Ref(env);
   pending_.emplace(id, std::move(pending));
   return {id, deferred.Promise()};

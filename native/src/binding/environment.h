@@ -2,6 +2,7 @@
 // back to its thread, and everything that must stop with it.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -54,13 +55,13 @@ class Environment {
   Crew& helpers() { return helpers_; }
   std::unordered_map<const void*, Napi::FunctionReference>& classes() { return classes_; }
 
-  /// An operation under way: holds the event loop, and `held` (a buffer that is read meanwhile), until
-  /// settled.
+  /// An operation under way: until settled it holds the event loop, the handle that it was called on, and
+  /// `held` (what it reads meanwhile).
   struct Operation {
     OperationId id;
     Napi::Promise promise;
   };
-  Operation begin(Napi::Env env, Napi::Value progress, Napi::Value held);
+  Operation begin(const Napi::CallbackInfo& info, Napi::Value progress, Napi::Value held);
   /// Calls the operation's progress function, if it is still under way.
   void report(Napi::Env env, OperationId id, const std::function<Napi::Value(Napi::Env)>& value);
   void settle(Napi::Env env, OperationId id, const std::function<Napi::Value(Napi::Env)>& value);
@@ -86,7 +87,7 @@ class Environment {
   struct Pending {
     Napi::Promise::Deferred deferred;
     Napi::FunctionReference progress;
-    Napi::Reference<Napi::Value> held;
+    std::array<Napi::Reference<Napi::Value>, 2> held;
   };
 
   static void shut_down(void* environment);
@@ -101,16 +102,18 @@ class Environment {
   OperationId next_ = 1;
 };
 
-/// Starts an operation: `start(Done<T>)` begins it, `convert(env, T)` makes its value.
+/// Starts the operation that JavaScript calls: `start(Done<T>, OperationId)` begins it, `convert(env, T)`
+/// makes its value. What `start` throws rejects the promise: an operation that never began is not under way.
 template <class T, class Convert, class Start>
-Napi::Value promise(Napi::Env env, Convert convert, Start start, Napi::Value progress = {},
+Napi::Value promise(const Napi::CallbackInfo& info, Convert convert, Start start, Napi::Value progress = {},
                     Napi::Value held = {}) {
-  auto& environment = Environment::of(env);
-  const auto operation = environment.begin(env, progress, held);
+  auto& environment = Environment::of(info.Env());
+  const auto operation = environment.begin(info, progress, held);
+  const auto done = environment.settler<T>(operation.id, std::move(convert));
   try {
-    start(environment.settler<T>(operation.id, std::move(convert)), operation.id);
-  } catch (const Error& error) {
-    environment.settle(env, operation.id, [&](Napi::Env) -> Napi::Value { throw error; });
+    start(done, operation.id);
+  } catch (...) {
+    done(Outcome<T>(std::in_place_index<1>, current_error()));
   }
   return operation.promise;
 }

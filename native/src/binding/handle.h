@@ -22,19 +22,20 @@ T& unwrap(Napi::Value value) {
   return *static_cast<T*>(data);
 }
 
-/// Runs `work`; an Error becomes what `fail` makes of it.
+/// Runs `work`; whatever it throws, but a JavaScript error, becomes an Error, and that what `fail` makes of
+/// it.
 template <class Work, class Fail>
 napi_value guard(Napi::Env env, Work&& work, Fail&& fail) {
   try {
     try {
       return work();
-    } catch (const Error& error) {
-      return fail(Environment::of(env).errors().make(env, error));
+    } catch (const Napi::Error&) {
+      throw;
+    } catch (...) {
+      return fail(Environment::of(env).errors().make(env, current_error()));
     }
   } catch (const Napi::Error& error) {
     error.ThrowAsJavaScriptException();
-  } catch (const std::exception& error) {
-    napi_throw_error(env, nullptr, error.what());
   }
   return nullptr;
 }

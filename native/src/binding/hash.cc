@@ -21,7 +21,7 @@ void HashHandle::define(Napi::Env env) {
 }
 
 Napi::Value HashHandle::cancel(const Napi::CallbackInfo& info) {
-  job_->request_stop();
+  if (job_ != nullptr) job_->request_stop();  // else it could not start
   return info.Env().Undefined();
 }
 
@@ -30,7 +30,7 @@ Napi::Value start_hash(const Napi::CallbackInfo& info) {
   const auto on_progress = optional_function(info[1], "onProgress");
   std::shared_ptr<HashJob> job;
   const auto result = promise<std::vector<Digest>>(
-      info.Env(), to_digests,
+      info, to_digests,
       [&](Done<std::vector<Digest>> done, OperationId id) {
         HashJob::Progress report;
         if (on_progress.IsFunction()) {
@@ -43,7 +43,7 @@ Napi::Value start_hash(const Napi::CallbackInfo& info) {
         job = HashJob::start(std::move(plan), std::move(report), std::move(done));
       },
       on_progress);
-  Environment::of(info.Env()).adopt(job);
+  if (job != nullptr) Environment::of(info.Env()).adopt(job);
   auto handle = make<HashHandle>(info.Env(), job);
   handle.Set("result", result);
   return handle;

@@ -13,9 +13,9 @@ constexpr std::uint64_t kMostDevices = 1024;
 
 /// Runs `work` on a thread of its own, with a limit: the pool of libuv belongs to files and names.
 template <class T, class Convert, class Work>
-Napi::Value on_helper(Napi::Env env, double limit_ms, Convert convert, Work work) {
-  return promise<T>(env, std::move(convert), [&](Done<T> done, OperationId) {
-    run_limited<T>(Environment::of(env).helpers(), limit_ms, std::move(work), std::move(done));
+Napi::Value on_helper(const Napi::CallbackInfo& info, double limit_ms, Convert convert, Work work) {
+  return promise<T>(info, std::move(convert), [&](Done<T> done, OperationId) {
+    run_limited<T>(Environment::of(info.Env()).helpers(), limit_ms, std::move(work), std::move(done));
   });
 }
 
@@ -41,7 +41,7 @@ Napi::Value open_runtime(const Napi::CallbackInfo& info) {
   const double limit_ms = limited ? milliseconds(info[2], "callLimitMs") : kCallLimitMs;
   using Opened = std::shared_ptr<const Runtime>;
   return on_helper<Opened>(
-      info.Env(), limit_ms, [](Napi::Env env, Opened runtime) { return make<RuntimeHandle>(env, std::move(runtime)); },
+      info, limit_ms, [](Napi::Env env, Opened runtime) { return make<RuntimeHandle>(env, std::move(runtime)); },
       [paths = std::move(paths), limit_ms] { return Runtime::open(paths, limit_ms); });
 }
 
@@ -87,13 +87,13 @@ Napi::Value RuntimeHandle::memory(const Napi::CallbackInfo& info) {
     result.Set("total", double(memory.total));
     return result;
   };
-  return on_helper<MemoryInfo>(info.Env(), runtime_->call_limit_ms(), convert,
+  return on_helper<MemoryInfo>(info, runtime_->call_limit_ms(), convert,
                                [runtime = runtime_, device] { return runtime->memory(device); });
 }
 
 Napi::Value RuntimeHandle::unique_id(const Napi::CallbackInfo& info) {
   return on_helper<NcclUniqueId>(
-      info.Env(), runtime_->call_limit_ms(),
+      info, runtime_->call_limit_ms(),
       [](Napi::Env env, const NcclUniqueId& id) { return to_bytes(env, id.bytes, sizeof id.bytes); },
       [runtime = runtime_] { return runtime->unique_id(); });
 }
@@ -103,7 +103,7 @@ Napi::Value RuntimeHandle::communicator(const Napi::CallbackInfo& info) {
   auto communicator = std::make_shared<Communicator>(CommunicatorThread::start(runtime_, device));
   Environment::of(info.Env()).adopt(communicator->stoppable());
   return promise<Unit>(
-      info.Env(), [communicator](Napi::Env env, Unit) { return make<CommunicatorHandle>(env, communicator); },
+      info, [communicator](Napi::Env env, Unit) { return make<CommunicatorHandle>(env, communicator); },
       [&](Done<Unit> done, OperationId) { communicator->enter(std::move(done)); });
 }
 

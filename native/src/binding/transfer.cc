@@ -49,7 +49,7 @@ Napi::Value TransferHandle::run(const Napi::CallbackInfo& info) {
   // Held by the operation: a transfer or a communicator that nobody else holds is not collected while it
   // runs.
   return promise<TransferStats>(
-      info.Env(),
+      info,
       [communicator = communicator_](Napi::Env env, const TransferStats& stats) {
         return to_stats(env, stats);
       },
@@ -64,11 +64,11 @@ Napi::Value TransferHandle::run(const Napi::CallbackInfo& info) {
         }
         communicator_->run(prepared_.id, timeout_ms, std::move(report), std::move(done));
       },
-      on_progress, info.This());
+      on_progress);
 }
 
 Napi::Value TransferHandle::close(const Napi::CallbackInfo& info) {
-  return promise<Unit>(info.Env(), to_undefined, [&](Done<Unit> done, OperationId) {
+  return promise<Unit>(info, to_undefined, [&](Done<Unit> done, OperationId) {
     communicator_->close_transfer(prepared_.id, std::move(done));
   });
 }

@@ -4,6 +4,7 @@
 #include <functional>
 #include <new>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <variant>
 
@@ -27,6 +28,8 @@ inline Error current_error() {
     return error;
   } catch (const std::bad_alloc&) {
     return Error(code::kCudaOutOfMemory, "the host has no memory left");
+  } catch (const std::system_error& error) {
+    return Error(code::kThreadRefused, std::string("cannot start a thread: ") + error.what());
   } catch (const std::exception& error) {
     return Error(code::kArgument, std::string("unexpected: ") + error.what());
   }

@@ -1,7 +1,7 @@
 /** One reference engine: its state, and the workers behind it. */
 import type { Profile } from './profile.js';
 import { type Answer, engineDead, workerFailure } from './replies.js';
-import { Scheduler } from './scheduler.js';
+import { type PauseMode, Scheduler } from './scheduler.js';
 import { INTACT, type Session } from './session.js';
 import { type JoinOrder, type Packed, type ReceiveOrder, WorkerError } from './transfer-info.js';
 import { Refusal } from './validation.js';
@@ -31,6 +31,22 @@ export interface CoreOptions {
   /** Milliseconds that a generated token takes. */
   readonly tokenMs: number;
   readonly maxModelLen: number;
+}
+
+/** What an engine does at this moment, whether or not its core answers. */
+export interface EngineState {
+  /** null when it is not paused. */
+  readonly paused: PauseMode | null;
+  /** An update session is open. */
+  readonly updating: boolean;
+  /** Its next request would kill it: an update was opened and not finished, or failed. */
+  readonly broken: boolean;
+  /** Its workers are in a group. */
+  readonly joined: boolean;
+  readonly dead: boolean;
+  /** Calls that its core has not answered: one that stays is stuck. */
+  readonly pending: number;
+  readonly weightVersion: string;
 }
 
 /** Unix seconds, as metrics have them. */
@@ -76,6 +92,34 @@ export class Core {
     } catch (error) {
       throw error instanceof WorkerError ? new Refusal(workerFailure(this.profile, error.message)) : error;
     }
+  }
+
+  state(): EngineState {
+    return {
+      paused: this.scheduler.mode,
+      updating: this.session.active,
+      broken: this.session.stripped,
+      joined: this.joined,
+      dead: this.dead,
+      pending: this.scheduler.core.pending,
+      weightVersion: this.weightVersion,
+    };
+  }
+
+  /** Forgets everything since the start, once the calls before it are answered; the workers are put back by their owner. */
+  async reset(): Promise<void> {
+    this.scheduler.abortAll();
+    await this.scheduler.resume();
+    await this.scheduler.core.run(() => {
+      this.session = INTACT;
+      this.joined = false;
+      this.packedAtInit = null;
+      this.previousOrder = null;
+      this.path = this.options.model;
+      this.weightVersion = 'default';
+      this.loras.clear();
+      this.#cache.clear();
+    });
   }
 
   requireAlive(): void {

@@ -10,10 +10,20 @@ export type PauseMode = 'abort' | 'wait' | 'keep';
 /** Runs tasks one after another. */
 export class Serial {
   #tail: Promise<unknown> = Promise.resolve();
+  #pending = 0;
+
+  /** Tasks that have not ended. */
+  get pending(): number {
+    return this.#pending;
+  }
 
   run<T>(task: () => T | Promise<T>): Promise<T> {
+    this.#pending += 1;
     const result = this.#tail.then(task);
-    this.#tail = result.catch(() => undefined);
+    const ended = (): void => {
+      this.#pending -= 1;
+    };
+    this.#tail = result.then(ended, ended);
     return result;
   }
 }

@@ -93,6 +93,7 @@ export class Group {
         received += 1;
         await load(order, broadcast, parameters, (offset, byteLength) => buffer.read(offset, byteLength));
       }
+      await fault?.after(received);
     } finally {
       await staging.free();
     }

@@ -2,7 +2,7 @@
 import { statSync } from 'node:fs';
 import { addon, group, nextTurn, open, until } from './addon.mjs';
 
-const MIB = 1 << 20;
+export const MIB = 1 << 20;
 /** NCCL and its emulation complete a small send before it is received; this one waits for every receiver. */
 const STALLS = 64 * MIB;
 
@@ -17,7 +17,7 @@ async function joinGroup(runtime) {
 }
 
 /** 64 frames of 1 MiB from Node's own binary, through less staging than that. */
-function plan() {
+export function filePlan() {
   const frames = STALLS / MIB;
   return {
     files: [process.execPath],
@@ -37,10 +37,26 @@ function plan() {
   };
 }
 
+/** One digest over the first 64 MiB of Node's own binary, as often as it takes to make `bytes`. */
+export function hashJob(bytes) {
+  const segments = Math.ceil(bytes / STALLS);
+  const blockBytes = Math.min(bytes, STALLS);
+  return {
+    files: [process.execPath],
+    segmentFile: new Uint32Array(segments),
+    segmentOffset: new Float64Array(segments),
+    segmentBlockBytes: new Float64Array(segments).fill(blockBytes),
+    segmentStrideBytes: new Float64Array(segments).fill(blockBytes),
+    segmentBlocks: new Float64Array(segments).fill(1),
+    digestSegments: Uint32Array.of(segments),
+    threads: 1,
+  };
+}
+
 async function prepare() {
   const runtime = await open();
   const ranks = await joinGroup(runtime);
-  return { ranks, transfer: await ranks[0].prepare(plan(), 10_000) };
+  return { ranks, transfer: await ranks[0].prepare(filePlan(), 10_000) };
 }
 
 /** Every operation ends at `deadlineMs` by itself; a job, which has no deadline, after `jobBytes`. */
@@ -96,24 +112,10 @@ export const states = {
     return { held: [ranks, transfer], pending };
   },
   async sha256({ jobBytes }) {
-    const blockBytes = 50e6;
-    const segments = Math.ceil(jobBytes / blockBytes);
     let progress = 0;
-    const job = addon.sha256(
-      {
-        files: [process.execPath],
-        segmentFile: new Uint32Array(segments),
-        segmentOffset: new Float64Array(segments),
-        segmentBlockBytes: new Float64Array(segments).fill(blockBytes),
-        segmentStrideBytes: new Float64Array(segments).fill(blockBytes),
-        segmentBlocks: new Float64Array(segments).fill(1),
-        digestSegments: new Uint32Array([segments]),
-        threads: 1,
-      },
-      (bytes) => {
-        progress = bytes;
-      },
-    );
+    const job = addon.sha256(hashJob(jobBytes), (bytes) => {
+      progress = bytes;
+    });
     job.result.catch(() => {});
     await until(() => progress > 0, 'the job made progress');
     return { held: job, pending: job.result };

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import { expect } from 'vitest';
 import { environment } from '../../native/support.js';
 
 /** How a spawned scenario ended. */
@@ -51,4 +52,25 @@ export async function runScenario(
   });
   const [code, signal] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null];
   return { code, signal, elapsedMs: performance.now() - now, stdout, stderr };
+}
+
+/** Longest time from 'now' to the end of the process; the longest wait of the addon at its end is 2.5 s. */
+const END_LIMIT_MS = 8_000;
+
+/** What a process prints when it does not end but crashes, or when a sanitizer has something to say. */
+const CRASH = /terminate called|core dumped|Aborted|Segmentation|FATAL ERROR|corrupt|double free|Sanitizer/i;
+
+/** The process ended as it should, in time, and printed nothing that it should not. */
+export function expectEnding(
+  ending: Ending,
+  expected: { readonly code: number | null; readonly signal: NodeJS.Signals | null; readonly says?: RegExp },
+): void {
+  const { code, signal, stderr, elapsedMs } = ending;
+  expect({ code, signal, stderr }).toEqual({
+    code: expected.code,
+    signal: expected.signal,
+    stderr: expect.stringMatching(expected.says ?? /^$/),
+  });
+  expect(stderr).not.toMatch(CRASH);
+  expect(elapsedMs).toBeLessThan(END_LIMIT_MS);
 }

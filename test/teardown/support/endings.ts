@@ -1,5 +1,4 @@
-import { expect } from 'vitest';
-import { type Ending, runScenario, type ScenarioOptions } from './ending.js';
+import { expectEnding, runScenario, type ScenarioOptions } from './ending.js';
 
 /** What the addon is doing (scenario/states.mjs), and in how many broadcasts the others of its group, if it has one, expect its bytes. */
 export const states = {
@@ -33,27 +32,6 @@ export const endings = {
 
 export type StateName = keyof typeof states;
 export type EndingName = keyof typeof endings;
-
-/** Longest time from 'now' to the end of the process; the longest wait of the addon at its end is 2.5 s. */
-export const END_LIMIT_MS = 8_000;
-
-/** What a process prints when it does not end but crashes, or when a sanitizer has something to say. */
-const CRASH = /terminate called|core dumped|Aborted|Segmentation|FATAL ERROR|corrupt|double free|Sanitizer/i;
-
-/** The process ended as it should, in time, and printed nothing that it should not. */
-export function expectEnding(
-  ending: Ending,
-  expected: { readonly code: number | null; readonly signal: NodeJS.Signals | null; readonly says?: RegExp },
-): void {
-  const { code, signal, stderr, elapsedMs } = ending;
-  expect({ code, signal, stderr }).toEqual({
-    code: expected.code,
-    signal: expected.signal,
-    stderr: expect.stringMatching(expected.says ?? /^$/),
-  });
-  expect(stderr).not.toMatch(CRASH);
-  expect(elapsedMs).toBeLessThan(END_LIMIT_MS);
-}
 
 /** Brings a process into a state, ends it, and checks how it ended. */
 export async function expectEnds(

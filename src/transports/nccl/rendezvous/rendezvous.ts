@@ -1,5 +1,6 @@
 import { asWeightcastError, WeightcastError } from '../../../errors.js';
 import type { StoreConnection } from '../store/connection.js';
+import { RENDEZVOUS_LIMITS } from '../store/limits.js';
 import { JOIN_KEY } from '../store/protocol.js';
 import { type StoreServer, startStoreServer } from '../store/server.js';
 import { addressesOf } from './addresses.js';
@@ -42,6 +43,8 @@ export class Rendezvous {
   readonly #done: Promise<void>;
   #settle: { resolve(): void; reject(error: WeightcastError): void } | null = null;
   #deserters = 0;
+  #refused = 0;
+  #lastRefusal: string | null = null;
   #published = false;
 
   /** Takes over a store that nobody has joined; {@link openRendezvous} makes one. */
@@ -55,6 +58,10 @@ export class Rendezvous {
     store.add(JOIN_KEY, 1); // rank 0 itself, as in torch
     store.on('join', (worker) => this.#joined(worker));
     store.on('leave', (worker) => this.#left(worker));
+    store.on('refused', (client, reason) => {
+      this.#refused++;
+      this.#lastRefusal = `${client.remoteAddress}: ${reason}`;
+    });
     store.on('read', (worker, key) => {
       if (key === UNIQUE_ID_KEY) this.#served(worker);
     });
@@ -161,8 +168,10 @@ export class Rendezvous {
     const served = this.#servedCount();
     const idle = this.#published ? `; the unique id was published and ${served} took it` : '';
     const lost = this.#deserters > 0 ? `; ${this.#deserters} joined and went away` : '';
+    const refused =
+      this.#refused > 0 ? `; connections refused: ${this.#refused}, the last from ${this.#lastRefusal}` : '';
     const engine = roll.missingEngines?.length === 1 ? roll.missingEngines[0] : undefined;
-    const message = `${roll.message}${idle}${lost} (store ${this.address}:${this.port}, ${timeoutMs} ms)`;
+    const message = `${roll.message}${idle}${lost}${refused} (store ${this.address}:${this.port}, ${timeoutMs} ms)`;
     this.#fail('WC_RENDEZVOUS_TIMEOUT', message, {
       engine,
       details: {
@@ -171,6 +180,8 @@ export class Rendezvous {
         served,
         joinedFrom,
         missingEngines: roll.missingEngines,
+        refused: this.#refused,
+        lastRefusal: this.#lastRefusal,
       },
     });
   }
@@ -203,6 +214,12 @@ export class Rendezvous {
 export async function openRendezvous(options: RendezvousOptions): Promise<Rendezvous> {
   if (typeof options.uniqueId !== 'function') pickleUniqueId(options.uniqueId);
   const { host, port, signal } = options;
-  const store = await startStoreServer({ host, port, reservedPrefix: RANK0_PREFIX, signal });
+  const store = await startStoreServer({
+    host,
+    port,
+    limits: RENDEZVOUS_LIMITS,
+    reservedPrefix: RANK0_PREFIX,
+    signal,
+  });
   return new Rendezvous(store, options);
 }

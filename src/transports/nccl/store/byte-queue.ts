@@ -1,4 +1,4 @@
-import type { MemoryBudget } from './limits.js';
+import type { Memory } from './limits.js';
 
 const KEEP = 64 * 1024;
 
@@ -10,10 +10,10 @@ export class ByteQueue {
   #buffer = Buffer.alloc(0);
   #start = 0;
   #end = 0;
-  readonly #budget: MemoryBudget | null;
+  readonly #memory: Memory | null;
 
-  constructor(budget: MemoryBudget | null = null) {
-    this.#budget = budget;
+  constructor(memory: Memory | null = null) {
+    this.#memory = memory;
   }
 
   get length(): number {
@@ -59,7 +59,7 @@ export class ByteQueue {
   }
 
   #replace(capacity: number): void {
-    this.#budget?.reserve(capacity - this.#buffer.length);
+    this.#memory?.reserve(capacity - this.#buffer.length);
     const next = Buffer.allocUnsafeSlow(capacity);
     this.#buffer.copy(next, 0, this.#start, this.#end);
     this.#buffer = next;

@@ -1,45 +1,61 @@
 import type { Socket } from 'node:net';
-import type { StoreLimits } from './limits.js';
+import { Account, type StoreLimits } from './limits.js';
 import { RequestParser } from './parser.js';
-import { MalformedRequest, STOP_WAITING } from './protocol.js';
+import { STOP_WAITING } from './protocol.js';
 import { byteReply, type Reply, replyLength } from './reply.js';
 import type { StoreRequest } from './request.js';
 import type { Peer, StoreState } from './state.js';
+import type { Task, Turns } from './turns.js';
 
 /** Unsent bytes above which a connection's further requests wait until the client has read. */
 const UNSENT_BYTES = 1024 * 1024;
+/** What a queued write costs beside its bytes. */
+const WRITE_OVERHEAD = 256;
+/** Requests of one connection before the next in line has its turn. */
+const REQUESTS_PER_STEP = 32;
 const KEEP_ALIVE_MS = 30_000;
 
 export interface ConnectionHooks {
   /** A request was carried out. */
   done(request: StoreRequest): void;
+  /** The client is cut off for what it sent or held. */
+  refused(reason: string): void;
   /** The socket is gone; called once. */
   closed(): void;
 }
 
 /** One client's socket: bytes in, requests to the state, replies out. Anything it should not have sent destroys it. */
-export class StoreConnection implements Peer {
+export class StoreConnection implements Peer, Task {
   readonly remoteAddress: string;
   readonly remotePort: number;
+  readonly memory: Account;
   readonly #socket: Socket;
   readonly #state: StoreState;
+  readonly #turns: Turns;
   readonly #parser: RequestParser;
   readonly #hooks: ConnectionHooks;
   readonly #greeting: NodeJS.Timeout;
+  /** Replies of this step; they leave as one write. */
+  #unsent: Uint8Array[] = [];
+  #unsentBytes = 0;
+  #onSent: (() => void)[] = [];
   #closed = false;
 
-  constructor(socket: Socket, state: StoreState, limits: StoreLimits, hooks: ConnectionHooks) {
+  constructor(socket: Socket, state: StoreState, turns: Turns, limits: StoreLimits, hooks: ConnectionHooks) {
     this.remoteAddress = plainAddress(socket.remoteAddress ?? '');
     this.remotePort = socket.remotePort ?? 0;
+    this.memory = new Account(state.budget);
     this.#socket = socket;
     this.#state = state;
-    this.#parser = new RequestParser(limits, state.budget);
+    this.#turns = turns;
+    this.#parser = new RequestParser(limits, this.memory);
     this.#hooks = hooks;
-    this.#greeting = setTimeout(() => socket.destroy(), limits.preambleTimeoutMs).unref();
+    const late = `no preamble for ${limits.preambleTimeoutMs} ms`;
+    this.#greeting = setTimeout(() => this.refuse(late), limits.preambleTimeoutMs).unref();
     socket.setNoDelay(true);
     socket.setKeepAlive(true, KEEP_ALIVE_MS); // a silent client is in order, a dead host is not
     socket.on('data', (chunk) => this.#receive(chunk));
-    socket.on('drain', () => this.#pump());
+    socket.on('drain', () => this.#turns.queue(this)); // whom so much is sent to is no worker
     socket.on('error', () => {}); // 'close' follows
     socket.on('close', () => this.#close());
   }
@@ -47,12 +63,9 @@ export class StoreConnection implements Peer {
   reply(reply: Reply): void {
     if (this.#closed || reply.length === 0) return;
     const length = replyLength(reply);
-    this.#state.budget.reserve(length);
-    const release = (): void => this.#state.budget.release(length);
-    this.#socket.cork();
-    for (const part of reply.slice(0, -1)) this.#socket.write(part);
-    this.#socket.write(reply.at(-1)!, release);
-    this.#socket.uncork();
+    this.memory.reserve(length);
+    this.#unsent.push(...reply);
+    this.#unsentBytes += length;
   }
 
   wake(): void {
@@ -61,17 +74,34 @@ export class StoreConnection implements Peer {
     } catch (error) {
       this.#fail(error); // out of memory for one byte: this waiter goes, not the client whose write woke it
     }
+    this.#turns.ask(this);
   }
 
   /** Calls back when everything replied so far was handed to the kernel; never when the connection breaks before. */
   flushed(callback: () => void): void {
-    this.#socket.write(new Uint8Array(0), (error) => {
-      if (!error) callback();
-    });
+    this.#onSent.push(callback);
+  }
+
+  /** Cuts the client off. */
+  refuse(reason: string): void {
+    if (this.#closed || this.#socket.destroyed) return;
+    this.#socket.destroy();
+    this.#hooks.refused(reason);
   }
 
   destroy(): void {
     this.#socket.destroy();
+  }
+
+  step(hasTime: () => boolean): boolean {
+    let left = false;
+    try {
+      left = this.#work(hasTime);
+      this.#send();
+    } catch (error) {
+      this.#fail(error);
+    }
+    return left && !this.#closed && !this.#socket.destroyed;
   }
 
   #receive(chunk: Uint8Array): void {
@@ -80,39 +110,88 @@ export class StoreConnection implements Peer {
     } catch (error) {
       this.#fail(error);
     }
-    this.#pump();
+    // Who stands in line holds what has arrived, not what the client can send meanwhile.
+    if (this.#turns.ask(this)) this.#socket.pause();
   }
 
-  #pump(): void {
-    try {
-      while (!this.#closed && !this.#socket.destroyed && this.#socket.writableLength < UNSENT_BYTES) {
-        const request = this.#parser.next();
-        if (this.#parser.greeted) clearTimeout(this.#greeting);
-        if (request === null) {
-          this.#socket.resume();
-          return;
-        }
-        this.#state.apply(this, request);
-        this.#hooks.done(request);
+  /** Carries out what has arrived; true when the turn is over before that. */
+  #work(hasTime: () => boolean): boolean {
+    for (let done = 0; ; done++) {
+      if (this.#closed || this.#socket.destroyed) return false;
+      if (this.#unsentBytes + this.#socket.writableLength >= UNSENT_BYTES) {
+        this.#socket.pause(); // until 'drain'
+        return false;
       }
-      this.#socket.pause();
-    } catch (error) {
-      this.#fail(error);
+      if (done === REQUESTS_PER_STEP || !hasTime()) return true;
+      const request = this.#parser.next();
+      if (this.#parser.greeted) clearTimeout(this.#greeting);
+      if (request === null) {
+        if (this.#socket.isPaused()) this.#socket.resume();
+        return false;
+      }
+      this.#state.apply(this, request);
+      this.#hooks.done(request);
     }
   }
 
+  #send(): void {
+    const parts = this.#unsent;
+    const callbacks = this.#onSent;
+    const length = this.#unsentBytes;
+    if ((parts.length === 0 && callbacks.length === 0) || this.#closed) return;
+    this.#unsent = [];
+    this.#onSent = [];
+    this.#unsentBytes = 0;
+    this.memory.reserve(WRITE_OVERHEAD);
+    const sent = (error?: Error | null): void => {
+      this.memory.reserve(-length - WRITE_OVERHEAD);
+      if (error === undefined || error === null) for (const callback of callbacks) callback();
+    };
+    this.#socket.cork();
+    for (const part of gathered(parts)) this.#socket.write(part);
+    this.#socket.write(new Uint8Array(0), sent);
+    this.#socket.uncork();
+  }
+
+  /** Whatever it was, it concerns this client alone: the process goes on. */
   #fail(error: unknown): void {
-    this.#socket.destroy();
-    if (!(error instanceof MalformedRequest)) throw error;
+    this.refuse(error instanceof Error ? error.message : String(error));
   }
 
   #close(): void {
     this.#closed = true;
     clearTimeout(this.#greeting);
+    this.#turns.drop(this);
     this.#state.waiters.cancel(this);
     this.#parser.close();
+    this.memory.reserve(-this.#unsentBytes);
+    this.#unsent = [];
+    this.#unsentBytes = 0;
     this.#hooks.closed();
   }
+}
+
+/** Below this a reply is copied to its neighbours; larger values leave as they are. */
+const SMALL_BYTES = 4096;
+
+/** The same bytes in fewer parts: each part that is written costs more than its copy. */
+function gathered(parts: readonly Uint8Array[]): Uint8Array[] {
+  const result: Uint8Array[] = [];
+  let small: Uint8Array[] = [];
+  const close = (): void => {
+    if (small.length > 0) result.push(small.length === 1 ? small[0]! : Buffer.concat(small));
+    small = [];
+  };
+  for (const part of parts) {
+    if (part.length <= SMALL_BYTES) {
+      small.push(part);
+      continue;
+    }
+    close();
+    result.push(part);
+  }
+  close();
+  return result;
 }
 
 /** Undoes the IPv4-in-IPv6 form that a dual-stack listener reports. */

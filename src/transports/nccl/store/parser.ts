@@ -1,5 +1,5 @@
 import { ByteQueue } from './byte-queue.js';
-import type { MemoryBudget, StoreLimits } from './limits.js';
+import type { Memory, StoreLimits } from './limits.js';
 import { type Field, MalformedRequest, PREAMBLE, SHAPES, type Shape } from './protocol.js';
 import { decodeRequest, type StoreRequest } from './request.js';
 
@@ -25,9 +25,9 @@ export class RequestParser {
   #greeted = false;
   #scan: Scan | null = null;
 
-  constructor(limits: StoreLimits, budget: MemoryBudget) {
+  constructor(limits: StoreLimits, memory: Memory) {
     this.#limits = limits;
-    this.#queue = new ByteQueue(budget);
+    this.#queue = new ByteQueue(memory);
   }
 
   /** True once the preamble has arrived. */

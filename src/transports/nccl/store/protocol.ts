@@ -75,7 +75,7 @@ export const OPCODES = Object.fromEntries(
   Object.entries(SHAPES).map(([opcode, shape]) => [shape.kind, Number(opcode)]),
 ) as Readonly<Record<RequestKind, number>>;
 
-/** The peer sent what the protocol or our limits do not allow. Real servers close the connection; so do we. */
+/** The peer sent what the protocol or our limits do not allow. Real servers close the connection; so do we, and say why by `refused`. */
 export class MalformedRequest extends Error {
   override readonly name = 'MalformedRequest';
 }

@@ -1,4 +1,5 @@
 import { EventEmitter, once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { WeightcastError } from '../../../errors.js';
 import { StoreConnection } from './connection.js';
@@ -6,6 +7,7 @@ import { DEFAULT_LIMITS, type StoreLimits } from './limits.js';
 import { JOIN_KEY } from './protocol.js';
 import { type StoreRequest, type WireKey, wireKey } from './request.js';
 import { StoreState } from './state.js';
+import { Turns } from './turns.js';
 import { waitInProcess } from './wait.js';
 
 export interface StoreServerOptions {
@@ -14,7 +16,7 @@ export interface StoreServerOptions {
   /** 0 takes a free port. */
   readonly port: number;
   readonly limits?: Partial<StoreLimits>;
-  /** Clients that write keys with this prefix are cut off: what workers unpickle comes from this process only. */
+  /** Clients that write keys with this prefix, or `init/` but by adding to it, are cut off: what workers unpickle comes from this process only. */
   readonly reservedPrefix?: string;
   /** Closes the server when aborted. */
   readonly signal?: AbortSignal | undefined;
@@ -29,6 +31,8 @@ interface StoreEvents {
   /** A client has been sent the value of a key that exists, down to the kernel. */
   read: [StoreConnection, WireKey];
   leave: [StoreConnection];
+  /** A client was cut off, and why: it broke the protocol or a limit. */
+  refused: [StoreConnection, string];
 }
 
 /**
@@ -45,7 +49,10 @@ export class StoreServer extends EventEmitter<StoreEvents> {
   readonly #server: Server;
   readonly #state: StoreState;
   readonly #limits: StoreLimits;
+  readonly #turns = new Turns();
+  /** Oldest first. */
   readonly #connections = new Set<StoreConnection>();
+  readonly #joined = new WeakSet<StoreConnection>();
   readonly #closed: Promise<void>;
   #closing: Promise<void> | null = null;
 
@@ -105,19 +112,38 @@ export class StoreServer extends EventEmitter<StoreEvents> {
       socket.destroy();
       return;
     }
-    const connection = new StoreConnection(socket, this.#state, this.#limits, {
+    if (this.#connections.size >= this.#limits.connections) this.#makeRoom();
+    const connection = new StoreConnection(socket, this.#state, this.#turns, this.#limits, {
       done: (request) => this.#report(connection, request),
+      refused: (reason) => this.emit('refused', connection, reason),
       closed: () => {
         this.#connections.delete(connection);
         this.emit('leave', connection);
       },
     });
     this.#connections.add(connection);
+    if (this.#connections.size > this.#limits.connections) connection.refuse(this.#full());
+  }
+
+  /** A worker joins as soon as it has connected; whoever is there for longest and has not is none. */
+  #makeRoom(): void {
+    for (const connection of this.#connections) {
+      if (this.#joined.has(connection)) continue;
+      this.#connections.delete(connection);
+      connection.refuse(this.#full());
+      return;
+    }
+  }
+
+  #full(): string {
+    return `the store's limit of ${this.#limits.connections} connections is reached`;
   }
 
   #report(connection: StoreConnection, request: StoreRequest): void {
-    if (request.kind === 'add' && request.key === JOIN_KEY && request.delta > 0n)
+    if (request.kind === 'add' && request.key === JOIN_KEY && request.delta > 0n) {
+      this.#joined.add(connection);
       this.emit('join', connection);
+    }
     if (request.kind !== 'get' || this.#state.contents.get(request.key) === undefined) return;
     connection.flushed(() => this.emit('read', connection, request.key));
   }
@@ -129,9 +155,9 @@ export class StoreServer extends EventEmitter<StoreEvents> {
  */
 export async function startStoreServer(options: StoreServerOptions): Promise<StoreServer> {
   const { host, port, signal } = options;
-  const limits = { ...DEFAULT_LIMITS, ...options.limits };
+  const wanted = { ...DEFAULT_LIMITS, ...options.limits };
+  const limits = { ...wanted, connections: Math.min(wanted.connections, spareDescriptors()) };
   const server = createServer({ noDelay: true });
-  server.maxConnections = limits.connections;
   server.listen({ host, port, backlog: BACKLOG, exclusive: true });
   try {
     await once(server, 'listening', signal === undefined ? {} : { signal });
@@ -153,6 +179,17 @@ export async function startStoreServer(options: StoreServerOptions): Promise<Sto
   signal?.addEventListener('abort', stop, { once: true });
   server.once('close', () => signal?.removeEventListener('abort', stop));
   return store;
+}
+
+/** Descriptors that the rest of the process keeps: files of checkpoints, engines' connections. */
+const KEPT_DESCRIPTORS = 512;
+const FEWEST_CONNECTIONS = 64;
+
+/** Connections that leave this process enough descriptors, by its own limit. */
+function spareDescriptors(): number {
+  const line = /^Max open files +(\d+)/m.exec(readFileSync('/proc/self/limits', 'latin1'));
+  const most = line === null ? Number.POSITIVE_INFINITY : Number(line[1]);
+  return Math.max(FEWEST_CONNECTIONS, most - KEPT_DESCRIPTORS);
 }
 
 const aborted = (signal: AbortSignal): WeightcastError =>

@@ -1,7 +1,7 @@
 import { Contents } from './contents.js';
 import { addCounter } from './counter.js';
 import { MemoryBudget, type StoreLimits } from './limits.js';
-import { MalformedRequest, NOT_READY, READY, STOP_WAITING, WAIT_CANCELED } from './protocol.js';
+import { JOIN_KEY, MalformedRequest, NOT_READY, READY, STOP_WAITING, WAIT_CANCELED } from './protocol.js';
 import { byteReply, bytesReply, integerReply, NO_REPLY, nonceReply, type Reply } from './reply.js';
 import { encodeLength, type StoreRequest, type WireKey } from './request.js';
 import { type Waiter, Waiters } from './waiters.js';
@@ -41,23 +41,24 @@ export class StoreState {
   readonly #limits: StoreLimits;
   readonly #reserved: WireKey | null;
 
-  /** Keys that begin with `reservedPrefix` are written by this process only. */
+  /** Keys that begin with `reservedPrefix` are written by this process only; then `init/` is only counted up. */
   constructor(limits: StoreLimits, reservedPrefix: WireKey | null = null) {
     this.#limits = limits;
     this.#reserved = reservedPrefix;
     this.budget = new MemoryBudget(limits.memoryBytes);
     this.waiters = new Waiters(this.budget);
-    this.contents = new Contents(this.budget);
+    this.contents = new Contents(limits, this.budget);
   }
 
+  /** By this process itself: no client can fill the store up before. */
   set(key: WireKey, value: Uint8Array): void {
-    this.contents.set(key, value);
+    this.contents.setAlways(key, value);
     this.waiters.wakeAll(key);
   }
 
   add(key: WireKey, delta: bigint): bigint {
-    const count = this.#count(key, delta);
-    this.waiters.wakeAll(key);
+    const { count, stored } = addCounter(this.contents.get(key), delta);
+    this.set(key, stored);
     return count;
   }
 
@@ -86,8 +87,12 @@ export class StoreState {
         this.contents.set(request.key, request.value);
         return writing([request.key]);
       case 'multiSet':
-        for (const { key, value } of request.entries) this.contents.set(key, value);
-        return writing(request.entries.map(({ key }) => key));
+        // Each is seen at once: were the memory spent halfway, those set before it would have woken nobody.
+        for (const { key, value } of request.entries) {
+          this.contents.set(key, value);
+          this.waiters.wakeAll(key);
+        }
+        return replying(NO_REPLY);
       case 'append':
         this.contents.set(request.key, this.#appended(request.key, request.value));
         return writing([request.key]);
@@ -112,8 +117,7 @@ export class StoreState {
       case 'numKeys':
         return replying(integerReply(BigInt(this.contents.size)));
       case 'listKeys': {
-        const keys = [...this.contents.keys()].map((key) => Buffer.from(key, 'latin1'));
-        return replying([encodeLength(keys.length), ...this.#joined(keys)]);
+        return replying([encodeLength(this.contents.size), ...this.#joinedKeys()]);
       }
       case 'deleteKey':
         return replying(integerReply(this.contents.delete(request.key) ? 1n : 0n));
@@ -172,14 +176,37 @@ export class StoreState {
 
   #joined(values: readonly Uint8Array[]): Reply {
     const length = values.reduce((sum, value) => sum + value.length + 8, 0);
-    if (length > this.#limits.messageBytes) throw new MalformedRequest('the reply is too long');
+    this.#expectShort(length);
     return length === 0 ? NO_REPLY : [Buffer.concat(values.flatMap(bytesReply))];
+  }
+
+  #joinedKeys(): Reply {
+    let length = 0;
+    for (const key of this.contents.keys()) length += key.length + 8;
+    this.#expectShort(length);
+    const bytes = Buffer.alloc(length);
+    let at = 0;
+    for (const key of this.contents.keys()) {
+      bytes.writeUInt32LE(key.length, at); // u64; no key has 4 GiB
+      at += 8 + bytes.write(key, at + 8, 'latin1');
+    }
+    return length === 0 ? NO_REPLY : [bytes];
+  }
+
+  #expectShort(replyLength: number): void {
+    if (replyLength > this.#limits.messageBytes) {
+      throw new MalformedRequest(
+        `a reply of ${replyLength} bytes exceeds the limit of ${this.#limits.messageBytes}`,
+      );
+    }
   }
 
   #refuseReserved(request: StoreRequest): void {
     const prefix = this.#reserved;
-    if (prefix !== null && writtenKeys(request).some((key) => key.startsWith(prefix))) {
-      throw new MalformedRequest('the key is written by the store alone');
+    if (prefix === null) return;
+    for (const key of writtenKeys(request)) {
+      if (key.startsWith(prefix)) throw new MalformedRequest('the key is written by the store alone');
+      if (key === JOIN_KEY && request.kind !== 'add') throw new MalformedRequest('the key is only added to');
     }
   }
 }

@@ -1,8 +1,10 @@
-import { ENTRY_OVERHEAD, type MemoryBudget } from './limits.js';
+import { ENTRY_OVERHEAD, type Memory } from './limits.js';
 import type { WireKey } from './request.js';
 
 /** Whoever waits: a connection, or a caller in this process. Called once, when every awaited key was written. */
 export interface Waiter {
+  /** Pays for what it waits for; without one the store does. */
+  readonly memory?: Memory;
   wake(): void;
 }
 
@@ -18,9 +20,9 @@ interface Wait {
 export class Waiters {
   readonly #waits = new Map<Waiter, Wait>();
   readonly #byKey = new Map<WireKey, Set<Waiter>>();
-  readonly #budget: MemoryBudget;
+  readonly #budget: Memory;
 
-  constructor(budget: MemoryBudget) {
+  constructor(budget: Memory) {
     this.#budget = budget;
   }
 
@@ -34,7 +36,7 @@ export class Waiters {
     const missing = new Set(keys);
     let cost = 0;
     for (const key of missing) cost += key.length + ENTRY_OVERHEAD;
-    this.#budget.reserve(cost);
+    this.#memoryOf(waiter).reserve(cost);
     this.#waits.set(waiter, { missing, cost });
     for (const key of missing) {
       const waiters = this.#byKey.get(key);
@@ -74,7 +76,11 @@ export class Waiters {
 
   #finish(waiter: Waiter, wait: Wait): void {
     this.#waits.delete(waiter);
-    this.#budget.release(wait.cost);
+    this.#memoryOf(waiter).reserve(-wait.cost);
+  }
+
+  #memoryOf(waiter: Waiter): Memory {
+    return waiter.memory ?? this.#budget;
   }
 
   #unlink(key: WireKey, waiter: Waiter): void {

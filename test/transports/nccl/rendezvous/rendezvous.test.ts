@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { createServer } from 'node:net';
+import { createConnection, createServer } from 'node:net';
 import { expect, test } from 'vitest';
 import { WeightcastError } from '../../../../src/errors.js';
 import { openRendezvous, type RendezvousOptions } from '../../../../src/transports/nccl/rendezvous/index.js';
@@ -204,4 +204,18 @@ test('a busy port is an address problem, and a wrong id is refused before anythi
 test('with nobody to wait for it is over at once', async () => {
   await using meeting = await openRendezvous(options(0));
   await meeting.complete();
+});
+
+test('a rendezvous that fails says whom it refused, and why', async () => {
+  await using meeting = await openRendezvous(options(1, { timeoutMs: 500 }));
+  const browser = createConnection({ host: '127.0.0.1', port: meeting.port });
+  browser.on('error', () => {});
+  browser.write('GET / HTTP/1.1\r\n\r\n');
+  await once(browser, 'close');
+  const why = 'the connection does not begin as a TCPStore client of torch 2.2 or later';
+  await expect(meeting.complete()).rejects.toMatchObject({
+    code: 'WC_RENDEZVOUS_TIMEOUT',
+    message: expect.stringContaining(`connections refused: 1, the last from 127.0.0.1: ${why}`),
+    details: { refused: 1, lastRefusal: `127.0.0.1: ${why}` },
+  });
 });

@@ -123,15 +123,79 @@ test.each([
   withStore(async (store) => (await RawClient.connect(store.port, hex)).closed()),
 );
 
-test('connections beyond the limit are closed', () =>
+test('beyond the limit the oldest connection that has not joined makes room; workers that have joined stay', () =>
   withStore(
     async (store) => {
-      const kept = [await RawClient.connect(store.port), await RawClient.connect(store.port)];
-      await Promise.all(kept.map((client) => client.settle()));
-      await (await RawClient.connect(store.port)).closed();
-      expect(store.connections).toBe(2);
+      const refusals: string[] = [];
+      store.on('refused', (_, reason) => refusals.push(reason));
+      const join = encodeRequest({ kind: 'add', key: 'init/', delta: 1n });
+      const [worker, idle, other] = [
+        await RawClient.connect(store.port),
+        await RawClient.connect(store.port),
+        await RawClient.connect(store.port),
+      ];
+      await worker.sendBytes(join);
+      await Promise.all([worker, idle, other].map((client) => client.settle()));
+      const late = await RawClient.connect(store.port);
+      await idle.closed();
+      for (const client of [worker, other, late]) expect((await client.settle()).open).toBe(true);
+      for (const client of [other, late]) await client.sendBytes(join);
+      for (const client of [other, late]) await client.settle();
+      await (await RawClient.connect(store.port)).closed(); // all have joined
+      for (const client of [worker, other, late]) expect((await client.settle()).open).toBe(true);
+      expect(store.connections).toBe(3);
+      expect(refusals).toEqual(Array(2).fill("the store's limit of 3 connections is reached"));
     },
-    { limits: { connections: 2 } },
+    { limits: { connections: 3 } },
+  ));
+
+test.each([
+  ['no preamble for 50 ms', '00cef7', null],
+  ['the connection does not begin as a TCPStore client of torch 2.2 or later', '47455420', null],
+  ['unknown opcode 99', undefined, Uint8Array.of(99)],
+  ['a length of 9000 exceeds the limit of 8192', undefined, set('k'.repeat(9000), new Uint8Array(1))],
+  [
+    "the store's limit of 3 entries is reached",
+    undefined,
+    Buffer.concat(['/a', '/b', '/c', '/d'].map((key) => set(key, Uint8Array.of(1)))),
+  ],
+  ["the store's memory limit of 20000 bytes is reached", undefined, set('/big', new Uint8Array(30_000))],
+  ['the key is written by the store alone', undefined, set('/mine/x', Uint8Array.of(1))],
+  ['the key is only added to', undefined, encodeRequest({ kind: 'deleteKey', key: 'init/' })],
+])('a refusal is told: %s', (reason, greeting, bytes) =>
+  withStore(
+    async (store) => {
+      const refused = once(store, 'refused');
+      const client = await RawClient.connect(store.port, greeting);
+      if (bytes !== null) await client.sendBytes(bytes);
+      expect((await refused)[1]).toBe(reason);
+      await client.closed();
+    },
+    { limits: { preambleTimeoutMs: 50, entries: 3, memoryBytes: 20_000 }, reservedPrefix: '/mine/' },
+  ),
+);
+
+test('a full store still counts, serves what this process sets, and lets workers through', () =>
+  withStore(
+    async (store) => {
+      store.add('init/', 1);
+      let stored = 0;
+      while (await survives(store.port, set(`/${stored}`, new Uint8Array(500)))) stored++;
+      expect(stored).toBeGreaterThan(0);
+      store.set('/id', new Uint8Array(247));
+      const worker = await RawClient.connect(store.port);
+      await worker.sendBytes(encodeRequest({ kind: 'wait', keys: ['/later'] }));
+      await worker.settle();
+      store.set('/later', Uint8Array.of(1));
+      expect(await worker.settle()).toEqual({ hex: '00', open: true });
+      for (let count = 2; count < 12; count++) {
+        await worker.sendBytes(encodeRequest({ kind: 'add', key: 'init/', delta: 1n }));
+        expect((await worker.settle()).hex).toBe(`${count.toString(16).padStart(2, '0')}00000000000000`);
+      }
+      await worker.sendBytes(get('/id'));
+      expect((await worker.settle()).hex).toHaveLength(2 * (8 + 247));
+    },
+    { limits: { memoryBytes: 10_000 } },
   ));
 
 test.each([

@@ -1,0 +1,174 @@
+/**
+ * The claim of one push on its engines: all of them or none. Every push puts a file of its own into the state directory and then looks at all others: of two that
+ * begin at once at least one sees the other, so no lock is ever taken from a living holder, and the file of a dead one, whose name nobody uses again, may be
+ * removed by anybody. There is no order of locks in which two overlapping fleets could wait for each other.
+ */
+import { randomUUID } from 'node:crypto';
+import { constants } from 'node:fs';
+import { open, rm } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { WeightcastError } from '../../errors.js';
+import { type Holder, thisProcess } from './holder.js';
+import { engineKey } from './identity.js';
+import { RecordFile } from './journal.js';
+import { describeRecord, inDoubt, type PushFacts, type RecordEvent, type RecordHead } from './record.js';
+import { type FoundRecord, readRecords } from './records.js';
+
+export interface ClaimRequest {
+  /** As {@link openStateDirectory} gives it. */
+  readonly directory: string;
+  /** URLs of the engines, as their ids. */
+  readonly engines: readonly string[];
+  readonly role: RecordHead['role'];
+  readonly push: PushFacts;
+  /** A record whose holder is known to be gone, whatever its process number says. */
+  readonly successorOf?: string;
+  /** Milliseconds to wait for those who clean up after a push that died; a push that lives is not waited for. */
+  readonly patienceMs: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** The engines are this process's until it is released. */
+export interface Claim {
+  readonly record: RecordFile;
+  /** Records of pushes that died, or gave up, and left something of these engines unsaid; the oldest first. */
+  readonly found: readonly FoundRecord[];
+  /** Removes the record, or leaves it for the next one where engines need help (with the reasons, by URL); says in older ones what is known now. */
+  release(reasons?: ReadonlyMap<string, string>): Promise<void>;
+}
+
+/** Two that begin at once need moments to see which of them goes first. */
+const CONTEND_MS = 10_000;
+
+/** @throws WeightcastError WC_UPDATE_BUSY, which names the holder; WC_STATE_DIR */
+export async function claimEngines(request: ClaimRequest): Promise<Claim> {
+  const { directory, engines, signal } = request;
+  const me = await thisProcess();
+  const head = headOf(request, me);
+  const keys = new Set(engines.map(engineKey));
+  const began = performance.now();
+  for (;;) {
+    signal?.throwIfAborted();
+    const record = await RecordFile.create(directory, head);
+    try {
+      const others = await aloneOrRefused(record, { request, me, keys, began });
+      if (others !== null) return await take(record, others, keys);
+      await record.close();
+    } catch (error) {
+      await record.close();
+      throw error;
+    }
+    await sleep(10 + Math.random() * 40, undefined, { signal });
+  }
+}
+
+interface Contest {
+  readonly request: ClaimRequest;
+  readonly me: Holder;
+  readonly keys: ReadonlySet<string>;
+  /** By performance.now(). */
+  readonly began: number;
+}
+
+/** All other records on these engines when none of them is live; null when it is better to stand back and begin again. */
+async function aloneOrRefused(record: RecordFile, contest: Contest): Promise<FoundRecord[] | null> {
+  const { request, me, keys, began } = contest;
+  for (;;) {
+    const all = await readRecords(request.directory, { me, now: await record.writtenAt() });
+    const others = all.filter(({ head }) => head.id !== record.head.id && overlaps(head, keys));
+    const live = others.filter(({ live, head }) => live && head.id !== request.successorOf);
+    const waited = performance.now() - began;
+    const holder = live.find(({ held }) => held);
+    if (holder !== undefined) {
+      const push = request.role === 'push' && holder.head.role !== 'push';
+      if (!push || waited > request.patienceMs) throw busy(holder, keys);
+      return null;
+    }
+    const [first] = live;
+    if (first === undefined) return others;
+    if (waited > CONTEND_MS) throw busy(first, keys);
+    // Nobody is alone: the one that came first stays, the others stand back.
+    if (live.some(({ head }) => head.id < record.head.id)) return null;
+    await sleep(5, undefined, { signal: request.signal });
+  }
+}
+
+async function take(
+  record: RecordFile,
+  others: readonly FoundRecord[],
+  keys: ReadonlySet<string>,
+): Promise<Claim> {
+  await record.write({ event: 'held' });
+  const mine = (key: string) => keys.has(key);
+  const found: FoundRecord[] = [];
+  for (const other of others) {
+    if (!other.engines.some(inDoubt)) await rm(other.file, { force: true }).catch(() => {});
+    else {
+      if (!other.left) await add(other.file, { event: 'superseded', by: record.head.id });
+      if (other.engines.some((engine) => inDoubt(engine) && mine(engine.key))) found.push(other);
+    }
+  }
+  return {
+    record,
+    found,
+    release: async (reasons) => {
+      await record.flush();
+      const known = record.engines().filter(({ state }) => state !== 'unknown');
+      const keysKnown = new Set(known.map(({ key }) => key));
+      // Before the own record goes: nobody may come in between and believe the older ones.
+      await Promise.all(others.map((other) => settle(other, keysKnown)));
+      await record.close(reasons);
+    },
+  };
+}
+
+/** Says in an older record of which engines more is known now; removes it when that is all that need help. */
+async function settle({ file, engines }: FoundRecord, known: ReadonlySet<string>): Promise<void> {
+  const settled = engines.flatMap(({ key }, index) => (known.has(key) ? [index] : []));
+  if (settled.length === 0) return;
+  if (engines.some((engine) => inDoubt(engine) && !known.has(engine.key))) {
+    await add(file, { event: 'settled', engines: settled });
+  } else await rm(file, { force: true }).catch(() => {});
+}
+
+/** To a record whose holder writes no more: a newline first, for a line that it left unfinished. */
+async function add(file: string, event: RecordEvent): Promise<void> {
+  const flags = constants.O_WRONLY | constants.O_APPEND | constants.O_NOFOLLOW;
+  const handle = await open(file, flags).catch(() => null);
+  await handle?.appendFile(`\n${JSON.stringify(event)}\n`).catch(() => {});
+  await handle?.close();
+}
+
+function headOf({ engines, role, push }: ClaimRequest, holder: Holder): RecordHead {
+  const since = Date.now();
+  return {
+    weightcast: 1,
+    // Names sort by time.
+    id: `${since.toString(16).padStart(12, '0')}-${randomUUID()}`,
+    role,
+    holder,
+    since,
+    engines: engines.map((url) => ({ key: engineKey(url), url })),
+    push,
+  };
+}
+
+function overlaps(head: RecordHead, keys: ReadonlySet<string>): boolean {
+  return head.engines.some(({ key }) => keys.has(key));
+}
+
+function busy({ head, file }: FoundRecord, keys: ReadonlySet<string>): WeightcastError {
+  const shared = head.engines.filter(({ key }) => keys.has(key));
+  const engine = shared[0]?.url;
+  const more = shared.length > 1 ? ` and ${shared.length - 1} more` : '';
+  const { holder, since, role } = head;
+  return new WeightcastError('WC_UPDATE_BUSY', `${engine}${more} is held by ${describeRecord(head)}`, {
+    engine,
+    phase: 'preflight',
+    details: { pid: holder.pid, host: holder.host, since: new Date(since).toISOString(), role, file },
+    remedy:
+      role === 'push'
+        ? `Wait until it ends, or end it (kill ${holder.pid} on ${holder.host}) and push again.`
+        : 'It is putting the engines right: push again in a moment.',
+  });
+}

@@ -1,0 +1,41 @@
+import type { EngineLink } from '../../fleet/engine.js';
+import type { Settings } from '../settings.js';
+import { type Claim, claimEngines } from './claim.js';
+import type { PushFacts } from './record.js';
+import { openStateDirectory } from './state-directory.js';
+
+export interface UpdateToClaim {
+  readonly settings: Settings;
+  readonly engines: readonly EngineLink[];
+  /** Absolute path. */
+  readonly weights: string;
+  readonly version: string | null;
+  readonly signal: AbortSignal;
+}
+
+/** How long a push waits for those who put engines right after another one died. */
+const PATIENCE_MS = 30_000;
+
+/** The engines, for one update; null where the session keeps no state. @throws WeightcastError WC_UPDATE_BUSY, WC_STATE_DIR */
+export async function claimForUpdate(update: UpdateToClaim): Promise<Claim | null> {
+  const { settings, engines, weights, version, signal } = update;
+  if (settings.state === null) return null;
+  return claimEngines({
+    directory: await openStateDirectory(settings.state),
+    engines: engines.map(({ url }) => url),
+    role: 'push',
+    push: pushFacts(settings, { weights, version }),
+    patienceMs: PATIENCE_MS,
+    signal,
+  });
+}
+
+/** What a successor must know of a push; of headers only the names. */
+export function pushFacts(
+  { fallback, recover, verify, headers, engines }: Settings,
+  { weights, version }: { readonly weights: string | null; readonly version: string | null },
+): PushFacts {
+  const own = engines.flatMap((spec) => (typeof spec === 'string' ? [] : Object.keys(spec.headers ?? {})));
+  const headerNames = [...new Set([...Object.keys(headers), ...own])];
+  return { weights, version, fallback, recover, verify, headerNames };
+}

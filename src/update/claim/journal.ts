@@ -1,0 +1,207 @@
+/** The open record of a running push: what is asked is written before it is asked; what became of it follows when there is time. */
+import { constants } from 'node:fs';
+import { type FileHandle, open, rename, rm } from 'node:fs/promises';
+import { hasCode, WeightcastError } from '../../errors.js';
+import type { EngineState, UpdateEvent } from '../types.js';
+import { inDoubt, parseRecord, type RecordEvent, type RecordedEngine, type RecordHead } from './record.js';
+import { HEARTBEAT_MS } from './records.js';
+
+/** What an update tells of itself, so that somebody else knows if it dies. */
+export interface Journal {
+  /** Resolves when it is written: then it may be asked. */
+  ask(what: 'pause' | 'receive' | 'load', engines: readonly string[], directory?: string): Promise<void>;
+  /** When the engines' processes started, in Unix seconds. */
+  started(at: ReadonlyMap<string, number | null>): Promise<void>;
+}
+
+/** Writes nothing. */
+export const NO_JOURNAL: Journal = { ask: async () => {}, started: async () => {} };
+
+/** The same journal; but where it can't be written that is told, and the work goes on. */
+export function unlessUnwritable(journal: Journal, tell: (why: string) => void): Journal {
+  const forgiving = (error: unknown) => {
+    if (!hasCode(error, 'WC_STATE_DIR')) throw error;
+    tell(`${error.message}: if this process is killed now, nobody will know how far it came`);
+  };
+  return {
+    ask: (...request) => journal.ask(...request).catch(forgiving),
+    started: (at) => journal.started(at).catch(forgiving),
+  };
+}
+
+/** A write that takes longer means a filesystem that hangs: nothing dangerous is asked then. */
+const WRITE_MS = 15_000;
+
+export class RecordFile implements Journal {
+  readonly head: RecordHead;
+  readonly file: string;
+  readonly #handle: FileHandle;
+  readonly #indexes: ReadonlyMap<string, number>;
+  readonly #heart: NodeJS.Timeout;
+  #bytes: number;
+  #text: string;
+  #writing: Promise<void> = Promise.resolve();
+  #news = new Map<string, EngineState>();
+  #closed = false;
+
+  private constructor(head: RecordHead, file: string, handle: FileHandle, text: string) {
+    this.head = head;
+    this.file = file;
+    this.#handle = handle;
+    this.#text = text;
+    this.#bytes = Buffer.byteLength(text);
+    this.#indexes = new Map(head.engines.map(({ url }, index) => [url, index]));
+    this.#heart = setInterval(() => void this.#beat(), HEARTBEAT_MS).unref();
+  }
+
+  /** Writes the record under a name of its own; it appears whole. @throws WeightcastError WC_STATE_DIR */
+  static async create(directory: string, head: RecordHead): Promise<RecordFile> {
+    const file = `${directory}/${head.id}.push`;
+    const unfinished = `${directory}/${head.id}.tmp`;
+    const text = `${JSON.stringify(head)}\n`;
+    let handle: FileHandle | null = null;
+    try {
+      const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_APPEND;
+      handle = await open(unfinished, flags, 0o600);
+      await handle.appendFile(text);
+      await rename(unfinished, file);
+      return new RecordFile(head, file, handle, text);
+    } catch (cause) {
+      await handle?.close().catch(() => {});
+      await rm(unfinished, { force: true }).catch(() => {});
+      throw unwritable(directory, cause);
+    }
+  }
+
+  /** Unix milliseconds of the last write, by the clock of the filesystem: the one that other records' times are of. */
+  async writtenAt(): Promise<number> {
+    return (await this.#handle.stat()).mtimeMs;
+  }
+
+  async ask(
+    what: 'pause' | 'receive' | 'load',
+    engines: readonly string[],
+    directory?: string,
+  ): Promise<void> {
+    if (engines.length === 0) return;
+    this.#tell();
+    const event = { event: 'ask', what, engines: this.#indexesOf(engines) } as const;
+    await this.write(directory === undefined ? event : { ...event, directory });
+  }
+
+  async started(at: ReadonlyMap<string, number | null>): Promise<void> {
+    const known = [...at].flatMap(([url, seconds]) =>
+      seconds === null ? [] : [[this.#indexOf(url), seconds]],
+    );
+    if (known.length > 0) await this.write({ event: 'started', at: Object.fromEntries(known) });
+  }
+
+  /** Takes note of an event of the update. Not awaited by anybody: what is lost of it makes a successor more careful, never less. */
+  readonly observe = (event: UpdateEvent): void => {
+    if (event.kind !== 'engine' || this.#closed) return;
+    // All that happens in one go makes one line.
+    if (this.#news.size === 0) queueMicrotask(() => this.#tell());
+    this.#news.set(event.engine, event.state);
+  };
+
+  /** Appends one event. @throws WeightcastError WC_STATE_DIR, WC_UPDATE_BUSY when somebody else has taken the engines over */
+  write(event: RecordEvent): Promise<void> {
+    const line = `${JSON.stringify(event)}\n`;
+    const written = this.#writing.then(() => this.#append(line));
+    this.#writing = written.catch(() => {});
+    return withinTime(written, this.file);
+  }
+
+  /** The engines by these lines, in the order of the head. */
+  engines(): readonly RecordedEngine[] {
+    return parseRecord(this.#text)?.engines ?? [];
+  }
+
+  /** Resolves when all that was observed is written. */
+  async flush(): Promise<void> {
+    this.#tell();
+    await this.#writing;
+  }
+
+  /** Ends the writing: leaves the record, with the reasons, where an engine needs help, else removes it. Safe to call twice. */
+  async close(reasons: ReadonlyMap<string, string> = new Map()): Promise<void> {
+    if (this.#closed) return;
+    await this.flush();
+    this.#closed = true;
+    clearInterval(this.#heart);
+    const leaves = this.engines().some(inDoubt);
+    const why = Object.fromEntries(
+      [...reasons].map(([url, reason]) => [this.#indexOf(url), reason.slice(0, 4096)]),
+    );
+    if (leaves) await this.write({ event: 'left', reasons: why }).catch(() => {});
+    await this.#handle.close();
+    if (!leaves) await rm(this.file, { force: true });
+  }
+
+  /** Writes what has become of engines since the last line. */
+  #tell(): void {
+    if (this.#news.size === 0) return;
+    const states = Object.fromEntries([...this.#news].map(([url, state]) => [this.#indexOf(url), state]));
+    this.#news = new Map();
+    this.write({ event: 'state', states }).catch(() => {});
+  }
+
+  async #append(line: string): Promise<void> {
+    try {
+      const { nlink, size } = await this.#handle.stat();
+      if (nlink === 0 || size !== this.#bytes) throw takenOver(this.file);
+      await this.#handle.appendFile(line);
+      this.#bytes += Buffer.byteLength(line);
+      this.#text += line;
+    } catch (cause) {
+      throw cause instanceof WeightcastError ? cause : unwritable(this.file, cause);
+    }
+  }
+
+  /** A write that changes nothing: the filesystem's own clock says when it was. */
+  async #beat(): Promise<void> {
+    const file = await open(this.file, 'r+').catch(() => null);
+    await file?.write('{', 0).catch(() => {});
+    await file?.close().catch(() => {});
+  }
+
+  #indexesOf(urls: readonly string[]): number[] {
+    return urls.map((url) => this.#indexOf(url));
+  }
+
+  #indexOf(url: string): number {
+    const index = this.#indexes.get(url);
+    if (index === undefined) throw new Error(`${url} is not in this record`);
+    return index;
+  }
+}
+
+async function withinTime(write: Promise<void>, file: string): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(
+      () => reject(unwritable(file, new Error(`no answer within ${WRITE_MS} ms`))),
+      WRITE_MS,
+    );
+  });
+  try {
+    await Promise.race([write, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function unwritable(path: string, cause: unknown): WeightcastError {
+  const why = cause instanceof Error ? cause.message : String(cause);
+  return new WeightcastError('WC_STATE_DIR', `${path} can't be written: ${why}`, { cause });
+}
+
+function takenOver(file: string): WeightcastError {
+  return new WeightcastError(
+    'WC_UPDATE_BUSY',
+    `this push was taken for dead, and another one took over (${file})`,
+    {
+      remedy: 'Look whether this process was frozen for longer than a minute; then push again.',
+    },
+  );
+}

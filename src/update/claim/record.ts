@@ -1,0 +1,197 @@
+/**
+ * The file of one push: a claim while its holder lives, a journal when it has died. JSON lines: who holds which engines, then what it was about to ask of
+ * them, each line written before the request. Never a secret: of headers only their names.
+ */
+import { z } from 'zod';
+import type { EngineState } from '../types.js';
+
+const text = z.string().max(4096);
+const engineIndexes = z.array(z.number().int().min(0).max(4095)).max(4096);
+const STATES = [
+  'unknown',
+  'serving-old',
+  'paused',
+  'receiving',
+  'received',
+  'verified',
+  'serving-new',
+  'quarantined',
+] as const satisfies readonly EngineState[];
+
+const headSchema = z.object({
+  weightcast: z.literal(1),
+  id: z.string().regex(/^[0-9a-f-]{1,64}$/),
+  /** 'guardian' and 'recover' clean up after a push that died. */
+  role: z.enum(['push', 'guardian', 'recover']),
+  holder: z.object({
+    pid: z.number().int().min(1),
+    startTicks: z.number().int().min(0),
+    bootId: text,
+    pidNamespace: text,
+    host: text,
+  }),
+  /** Unix milliseconds. */
+  since: z.number().int().min(0).max(8.64e15),
+  engines: z.array(z.object({ key: text, url: text })).max(4096),
+  push: z.object({
+    weights: text.nullable(),
+    version: text.nullable(),
+    fallback: z.enum(['filesystem', 'none']),
+    recover: text.nullable(),
+    verify: z.enum(['auto', 'digest', 'fingerprint', 'none']),
+    headerNames: z.array(text).max(4096),
+  }),
+});
+
+const eventSchema = z.discriminatedUnion('event', [
+  /** It found no other claim on its engines. */
+  z.object({ event: z.literal('held') }),
+  /** Unix seconds at which the engines' processes started, by index. */
+  z.object({ event: z.literal('started'), at: z.record(z.string(), z.number()) }),
+  /** About to be asked of these engines: pause · open an update session and receive · load a directory. */
+  z.object({
+    event: z.literal('ask'),
+    what: z.enum(['pause', 'receive', 'load']),
+    engines: engineIndexes,
+    directory: text.optional(),
+  }),
+  /** What engines are known to be, by index. */
+  z.object({ event: z.literal('state'), states: z.record(z.string(), z.enum(STATES)) }),
+  /** Its holder has ended and leaves engines that need help. */
+  z.object({ event: z.literal('left'), reasons: z.record(z.string(), text).optional() }),
+  /** Another one holds its engines now. */
+  z.object({ event: z.literal('superseded'), by: text }),
+  /** Another one knows more of these engines. */
+  z.object({ event: z.literal('settled'), engines: engineIndexes }),
+]);
+
+export type RecordHead = z.output<typeof headSchema>;
+export type RecordEvent = z.output<typeof eventSchema>;
+export type PushFacts = RecordHead['push'];
+
+/** One engine of a record, as far as its holder wrote. */
+export interface RecordedEngine {
+  readonly key: string;
+  readonly url: string;
+  readonly state: EngineState;
+  /** Unix seconds; null where the engine does not say. */
+  readonly processStart: number | null;
+  readonly reason: string | null;
+  /** Others know more of it now. */
+  readonly settled: boolean;
+}
+
+export interface PushRecord {
+  readonly head: RecordHead;
+  readonly engines: readonly RecordedEngine[];
+  readonly held: boolean;
+  readonly left: boolean;
+  readonly superseded: boolean;
+}
+
+/** Reads a record; null when it is none. What can't be read inside one counts as an open session of every engine: nothing is known then. */
+export function parseRecord(content: string): PushRecord | null {
+  const lines = content.split('\n');
+  // Without its newline a line was being written when its holder died: what it announces has not been asked.
+  lines.pop();
+  const head = headSchema.safeParse(json(lines[0] ?? ''));
+  if (!head.success) return null;
+  const engines = head.data.engines.map(
+    ({ key, url }): Mutable<RecordedEngine> & { loads: string | null } => ({
+      key,
+      url,
+      state: 'unknown',
+      processStart: null,
+      reason: null,
+      settled: false,
+      loads: null,
+    }),
+  );
+  const flags = { held: false, left: false, superseded: false };
+  for (const line of lines.slice(1)) {
+    if (line === '') continue;
+    const event = eventSchema.safeParse(json(line));
+    if (event.success) apply(event.data, engines, flags);
+    else
+      for (const engine of engines)
+        Object.assign(engine, { state: 'receiving', reason: 'its record is damaged' });
+  }
+  const { weights } = head.data.push;
+  return {
+    head: head.data,
+    engines: engines.map(({ loads, ...engine }) => {
+      // Bytes of another directory than the one that was pushed: not the new version.
+      const other = loads !== null && loads !== weights && WHOLE.includes(engine.state);
+      return other ? { ...engine, state: 'receiving' } : engine;
+    }),
+    ...flags,
+  };
+}
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+const WHOLE: readonly EngineState[] = ['received', 'verified'];
+
+function apply(
+  event: RecordEvent,
+  engines: (Mutable<RecordedEngine> & { loads: string | null })[],
+  flags: Mutable<Pick<PushRecord, 'held' | 'left' | 'superseded'>>,
+): void {
+  const some = (indexes: readonly number[]) => indexes.flatMap((index) => engines[index] ?? []);
+  switch (event.event) {
+    case 'held':
+    case 'left':
+    case 'superseded':
+      flags[event.event] = true;
+      if (event.event !== 'left') return;
+      for (const [index, reason] of Object.entries(event.reasons ?? {})) {
+        for (const engine of some([Number(index)])) engine.reason = reason;
+      }
+      return;
+    case 'started':
+      for (const [index, at] of Object.entries(event.at)) {
+        for (const engine of some([Number(index)])) engine.processStart = at;
+      }
+      return;
+    case 'ask':
+      for (const engine of some(event.engines)) {
+        if (event.what !== 'pause') engine.state = 'receiving';
+        else if (engine.state === 'serving-old' || engine.state === 'unknown') engine.state = 'paused';
+        else if (engine.state === 'serving-new') engine.state = 'receiving';
+        engine.loads = event.what === 'load' ? (event.directory ?? '') : null;
+      }
+      return;
+    case 'state':
+      for (const [index, state] of Object.entries(event.states)) {
+        for (const engine of some([Number(index)])) engine.state = state;
+      }
+      return;
+    case 'settled':
+      for (const engine of some(event.engines)) engine.settled = true;
+  }
+}
+
+const AT_PEACE: readonly EngineState[] = ['unknown', 'serving-old', 'serving-new'];
+
+/** True for an engine that may be paused, or hold neither version, and of which nobody knows more. */
+export function inDoubt(engine: RecordedEngine): boolean {
+  return !engine.settled && !AT_PEACE.includes(engine.state);
+}
+
+function json(line: string): unknown {
+  try {
+    return JSON.parse(line) as unknown;
+  } catch {
+    return undefined;
+  }
+}
+
+/** 'the push of /ckpt/step_7 by process 4711 on host a, begun 2026-11-21T14:00:00Z' */
+export function describeRecord({ role, holder, since, push }: RecordHead): string {
+  const what = {
+    push: `the push of ${push.weights}`,
+    guardian: `the guardian of the push of ${push.weights}`,
+    recover: 'weightcast recover',
+  }[role];
+  return `${what} by process ${holder.pid} on host ${holder.host}, begun ${new Date(since).toISOString()}`;
+}

@@ -1,0 +1,199 @@
+/**
+ * What becomes of engines whose coordinator died: by its journal, by what they say now, and by the same steps with which a coordinator ends its own failures.
+ * Whole new versions are proved and resumed, untouched old ones are resumed, the rest is loaded from disk where that is allowed, or stays paused and is reported.
+ */
+import { asWeightcastError, WeightcastError } from '../errors.js';
+import { type EngineFacts, type EngineLink, onAll, probeEngine } from '../fleet/engine.js';
+import { type Checkpoint, openCheckpoint } from '../weights/checkpoint.js';
+import { type Attempt, type Carrier, enginesIn } from './attempt.js';
+import type { Claim } from './claim/claim.js';
+import { type Finding, findingOf } from './claim/found.js';
+import { engineKey } from './claim/identity.js';
+import { describeRecord } from './claim/record.js';
+import { carryOutPaused } from './coordinator.js';
+import { DigestBook } from './digests.js';
+import { connectReachable, targetsOf } from './fleet-connections.js';
+import { Ledger } from './ledger.js';
+import { readBack } from './read-back.js';
+import type { Settings } from './settings.js';
+import type { EngineReport, EngineState, UpdateEvent } from './types.js';
+
+export interface RecoveryRequest {
+  readonly settings: Settings;
+  /** Released at the end. */
+  readonly claim: Claim;
+  /** A directory to load on engines that can't be resumed as they are; default: what the push that died allows. */
+  readonly from?: string | undefined;
+  readonly onEvent?: (event: UpdateEvent) => void;
+}
+
+export interface RecoveryReport {
+  /** failed: of some engine it is not known what it does. */
+  readonly outcome: 'recovered' | 'quarantined' | 'failed';
+  readonly engines: readonly EngineReport[];
+  /** The pushes that had died. */
+  readonly found: readonly string[];
+  readonly notes: readonly string[];
+}
+
+/** Never rejects for an engine's sake: the report tells. */
+export async function recoverEngines(request: RecoveryRequest): Promise<RecoveryReport> {
+  const { claim, onEvent } = request;
+  const settings = settingsOf(request);
+  const fleet = await connectReachable(settings);
+  const ledger = new Ledger(targetsOf(settings), (event) => {
+    claim.record.observe(event);
+    onEvent?.(event);
+  });
+  try {
+    const plan = await lookAround(request, { ledger, settings, engines: fleet.engines });
+    for (const [id, error] of fleet.failed) unreachable(request, ledger, id, error);
+    await carryOutPaused(plan);
+    await readBack(plan.attempt, new Map()).catch(() => undefined);
+    return report(claim, ledger);
+  } finally {
+    await claim.release(ledger.reasons()).catch(() => undefined);
+    await fleet.close();
+  }
+}
+
+/** The options of the push that died, where this command does not say otherwise. */
+function settingsOf({ settings, claim, from }: RecoveryRequest): Settings {
+  if (from !== undefined) return { ...settings, fallback: 'filesystem', recover: null };
+  const push = claim.found.at(-1)?.head.push;
+  if (push === undefined) return settings;
+  return { ...settings, fallback: push.fallback, recover: settings.recover ?? push.recover };
+}
+
+interface Surroundings {
+  readonly ledger: Ledger;
+  readonly settings: Settings;
+  readonly engines: readonly EngineLink[];
+}
+
+/** Asks the engines and puts into the ledger what they are; then the same steps as after any failure can follow. */
+async function lookAround(request: RecoveryRequest, { ledger, settings, engines }: Surroundings) {
+  const { claim, from } = request;
+  ledger.enter('preflight');
+  const facts = new Map<string, EngineFacts>();
+  const { failed } = await onAll(engines, async (engine) => {
+    const seen = await probeEngine(engine, { timeoutMs: settings.timeouts.probe });
+    facts.set(engine.id, seen);
+    ledger.identify(engine.id, { engineVersion: engine.admin.version, workers: seen.workers });
+    judge(claim, ledger, { engine, facts: seen });
+  });
+  for (const [id, error] of failed) unreachable(request, ledger, id, error);
+  await claim.record
+    .started(new Map([...facts].map(([id, { processStart }]) => [id, processStart])))
+    .catch(() => undefined);
+
+  const push = claim.found.at(-1)?.head.push;
+  const checkpoint = await openOrNote(from ?? push?.weights ?? null, ledger);
+  const recover = settings.recover === null ? null : await openOrNote(settings.recover, ledger);
+  const attempt: Attempt = {
+    settings: { ...settings, recover: recover === null ? null : settings.recover },
+    engines: engines.filter(({ id }) => facts.has(id)),
+    ledger,
+    journal: claim.record,
+    checkpoint: checkpoint ?? NO_CHECKPOINT,
+    version: from === undefined ? (push?.version ?? null) : null,
+    facts,
+    late: new Set(),
+    signal: new AbortController().signal,
+  };
+  const digest = settings.verify !== 'none';
+  if (digest && checkpoint === null) withholdUnproved(attempt);
+  return {
+    attempt,
+    carrier: NOTHING_TO_CARRY,
+    book: new DigestBook(attempt.checkpoint, { onProgress: () => {}, learned: new Map() }),
+    digest: digest && checkpoint !== null && enginesIn(attempt, 'received').length > 0,
+    fingerprint: false,
+    onTransferred: () => {},
+  };
+}
+
+function judge(
+  { found }: Claim,
+  ledger: Ledger,
+  { engine, facts }: { readonly engine: EngineLink; readonly facts: EngineFacts },
+): void {
+  const { paused, processStart } = facts;
+  const mayHideAPause = engine.admin.capabilities.isPausedLiesAfterKeep;
+  const finding = findingOf(found, { url: engine.url, paused, processStart, mayHideAPause });
+  const [state, reason] = stateOf(finding, paused);
+  ledger.set(engine.id, state, reason);
+}
+
+function stateOf({ kind, engine }: Finding, paused: boolean): [EngineState, string | null] {
+  switch (kind) {
+    case 'untouched':
+      return ['paused', 'left paused and untouched'];
+    case 'whole':
+      return [engine?.state ?? 'received', 'left paused with a whole new version'];
+    case 'doubt':
+      return ['quarantined', engine?.reason ?? 'its update session was opened and not finished'];
+    case 'nothing':
+      return paused
+        ? ['quarantined', 'found paused, and no record says what its bytes are']
+        : ['serving-old', null];
+  }
+}
+
+function unreachable({ claim }: RecoveryRequest, ledger: Ledger, id: string, cause: unknown): void {
+  const error = asWeightcastError(cause, 'WC_ENGINE_UNREACHABLE', { engine: id, phase: 'preflight' });
+  const known = claim.found.some(({ engines }) => engines.some(({ key }) => key === engineKey(id)));
+  if (!known) ledger.fail(id, error);
+  else
+    ledger.quarantine(id, error, `does not answer, so it can't be put right: restart it (${error.message})`);
+}
+
+/** Without the checkpoint nothing can be proved; what its coordinator would have proved first is not resumed unproved. */
+function withholdUnproved(attempt: Attempt): void {
+  for (const engine of enginesIn(attempt, 'received')) {
+    if (!engine.admin.capabilities.weightChecker) continue;
+    attempt.ledger.quarantine(
+      engine.id,
+      new WeightcastError(
+        'WC_UPDATE_QUARANTINED',
+        'the weights that it received can no longer be read to prove them',
+        {
+          engine: engine.id,
+          phase: 'verify',
+        },
+      ),
+    );
+  }
+}
+
+async function openOrNote(path: string | null, ledger: Ledger): Promise<Checkpoint | null> {
+  if (path === null) return null;
+  return openCheckpoint(path).catch((error: unknown) => {
+    ledger.note(`${path} can't be loaded: ${error instanceof Error ? error.message : String(error)}`);
+    return null;
+  });
+}
+
+const NO_CHECKPOINT: Checkpoint = { path: null, files: [], tensors: [], byteLength: 0, metadata: new Map() };
+
+/** The engines are paused and have what they have. */
+const NOTHING_TO_CARRY: Carrier = {
+  name: 'filesystem',
+  transfer: async () => ({
+    ...{ transport: 'filesystem', bytes: 0, frames: 0, elapsedMs: 0, bytesPerSecond: 0 },
+    ...{ readMs: 0, copyMs: 0, broadcastMs: 0 },
+  }),
+  close: async () => {},
+};
+
+function report({ found }: Claim, ledger: Ledger): RecoveryReport {
+  const { engines } = ledger.close();
+  const serving = engines.every(({ state }) => state === 'serving-old' || state === 'serving-new');
+  const stuck = engines.some(({ state }) => state !== 'unknown' && !state.startsWith('serving'));
+  return {
+    outcome: serving ? 'recovered' : stuck ? 'quarantined' : 'failed',
+    engines,
+    found: found.map(({ head }) => describeRecord(head)),
+    notes: ledger.notes,
+  };
+}

@@ -1,0 +1,125 @@
+/**
+ * Thousands of seeded runs against reference engines: `npm run test:faults -- --runs 3000 --seed 1`.
+ *
+ * --runs N · --seed S (the first) · --only kind, /phase or kind/phase · --replay SEED (one run, in full) · --lanes N (side by side) ·
+ * --coordinator MODULE · --verbose (every run)
+ */
+import { resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { parseArgs } from 'node:util';
+import { PAIRS, type Pair } from './catalogue.js';
+import type { CoordinatorFactory } from './coordinator.js';
+import { explain } from './explain.js';
+import { judge } from './judge.js';
+import { planScenario } from './planner.js';
+import { Pool } from './pool.js';
+import { type RunOptions, runScenario } from './runner.js';
+import type { Scenario } from './scenario.js';
+import { Stalls } from './stalls.js';
+import { type RunResult, Tally } from './tally.js';
+
+const { values } = parseArgs({
+  options: {
+    runs: { type: 'string', default: '300' },
+    seed: { type: 'string', default: '1' },
+    only: { type: 'string' },
+    replay: { type: 'string' },
+    lanes: { type: 'string', default: '6' },
+    coordinator: { type: 'string' },
+    verbose: { type: 'boolean', default: false },
+  },
+});
+
+const PROGRESS_MS = 10_000;
+/** Runs of one shape follow one another, since engines are of one shape; of so many runs at a time, so that an early end has seen everything. */
+const BATCH = 600;
+
+let stopped = false;
+process.once('SIGINT', () => {
+  stopped = true;
+  process.stderr.write('stopping after the runs that go on; again to stop now\n');
+  process.once('SIGINT', () => process.exit(130));
+});
+
+const pairs = pairsOf(values.only);
+const replay = values.replay === undefined ? null : Number(values.replay);
+const first = replay ?? Number(values.seed);
+const runs = replay === null ? Number(values.runs) : 1;
+const pool = await Pool.open();
+const stalls = new Stalls();
+const tally = new Tally();
+const began = performance.now();
+const progress = setInterval(() => process.stderr.write(`${tally.summary()}\n`), PROGRESS_MS);
+try {
+  const options: RunOptions = { pool, stalls, ...(await factoryOf(values.coordinator)) };
+  for (let from = first; from < first + runs && !stopped; from += BATCH) {
+    const count = Math.min(BATCH, first + runs - from);
+    const scenarios = Array.from({ length: count }, (_, index) => planScenario(from + index, pairs));
+    await inLanes(scenarios.sort(byShape), options);
+  }
+} finally {
+  clearInterval(progress);
+  stalls.close();
+  await pool.close();
+}
+const seconds = (performance.now() - began) / 1000;
+process.stdout.write(`${tally.table()}\n`);
+process.stdout.write(`pushes that were disturbed: ${tally.outcomes()}\n`);
+process.stdout.write(
+  `${pool.started} engines started, ${Math.round(stalls.totalMs)} ms stalled, ${seconds.toFixed(1)} s\n`,
+);
+process.stdout.write(`${tally.summary()}\n`);
+process.exitCode = stopped ? 130 : tally.failed.length > 0 ? 1 : 0;
+
+async function inLanes(scenarios: readonly Scenario[], options: RunOptions): Promise<void> {
+  const queue = [...scenarios];
+  const lane = async (): Promise<void> => {
+    for (let scenario = queue.shift(); scenario !== undefined && !stopped; scenario = queue.shift()) {
+      const result = await runOne(scenario, options);
+      tally.add(result);
+      const failed = result.violations.length > 0 || result.error !== null;
+      if (failed || values.verbose || replay !== null)
+        process.stdout.write(`${explain(scenario, result, commandOf(scenario))}\n`);
+    }
+  };
+  await Promise.all(Array.from({ length: Number(values.lanes) }, lane));
+}
+
+async function runOne(scenario: Scenario, options: RunOptions): Promise<RunResult> {
+  const { seed } = scenario;
+  try {
+    const facts = await runScenario(scenario, options);
+    const violations = facts.flatMap((step) =>
+      judge(step).map((violation) => ({ step: step.index, violation })),
+    );
+    return { seed, facts, violations, error: null };
+  } catch (error) {
+    return { seed, facts: [], violations: [], error };
+  }
+}
+
+function commandOf({ seed }: Scenario): string {
+  const only = values.only === undefined ? '' : ` --only ${values.only}`;
+  return `npm run test:faults -- --replay ${seed}${only}`;
+}
+
+function byShape(a: Scenario, b: Scenario): number {
+  const shape = ({ vllm, workers, layers }: Scenario) => `${vllm} ${workers} ${layers}`;
+  return shape(a) < shape(b) ? -1 : shape(a) > shape(b) ? 1 : a.seed - b.seed;
+}
+
+function pairsOf(only: string | undefined): readonly Pair[] {
+  if (only === undefined) return PAIRS;
+  const [kind = '', phase = ''] = only.split('/');
+  const found = PAIRS.filter(
+    (pair) => (kind === '' || pair.kind === kind) && (phase === '' || pair.phase === phase),
+  );
+  if (found.length === 0) throw new Error(`--only ${only}: there is no such kind and phase`);
+  return found;
+}
+
+async function factoryOf(module: string | undefined): Promise<{ factory?: CoordinatorFactory }> {
+  if (module === undefined) return {};
+  const loaded = (await import(pathToFileURL(resolve(module)).href)) as { default: CoordinatorFactory };
+  return { factory: loaded.default };
+}

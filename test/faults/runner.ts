@@ -1,0 +1,298 @@
+/** Runs one scenario: engines from the pool, a proxy before each, faults armed push by push, facts after each push. */
+import { rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { ReferenceEngine } from '../../src/testing/index.js';
+import { KINDS } from './catalogue.js';
+import {
+  type Coordinator,
+  type CoordinatorFactory,
+  CoordinatorKilled,
+  type Outcome,
+  type PushSettings,
+} from './coordinator.js';
+import { copyOf, damage } from './disk.js';
+import type { EngineBefore, StepFacts } from './facts.js';
+import { forkedWeightcast } from './forked.js';
+import { Gate } from './gate.js';
+import { inspect, within } from './inspect.js';
+import { coordinatorEnvironment, engineEnvironment, engineFaults } from './own-faults.js';
+import type { EngineSpec, Pool } from './pool.js';
+import { needsProcess, type Scenario, type ScenarioTimeouts, type Step } from './scenario.js';
+import type { Stalls } from './stalls.js';
+import { arm, type Targets } from './strike.js';
+import { weightcast } from './weightcast.js';
+
+export interface RunOptions {
+  readonly pool: Pool;
+  readonly stalls: Stalls;
+  /** Default: weightcast, in this process or, where the scenario needs it, in one of its own. */
+  readonly factory?: CoordinatorFactory;
+}
+
+/** Chunks of the tiny model; the large one has bigger chunks, not more of them. */
+const PACKED_BUFFER_BYTES = { 2: 50_000, 60: 900_000 } as const;
+/** So that nothing is late in the push that has to heal, however busy the machine. */
+const HEALING_TIMEOUTS: ScenarioTimeouts = {
+  probe: 5_000,
+  pause: 5_000,
+  resume: 5_000,
+  rendezvous: 5_000,
+  update: 6_000,
+  checksum: 5_000,
+  score: 5_000,
+};
+/** A push that has not returned by then never does. */
+const GIVE_UP_MS = 30_000;
+const CALL_MS = 20_000;
+
+interface Seat {
+  engine: ReferenceEngine;
+  spec: EngineSpec;
+  replaced: 'killed' | 'restarted' | null;
+  readonly gate: Gate;
+}
+
+/**
+ * Runs a scenario and one more push after it, to which nothing happens and which may heal by files.
+ *
+ * @returns facts of every push, in order
+ */
+export async function runScenario(scenario: Scenario, options: RunOptions): Promise<readonly StepFacts[]> {
+  const run = new Run(scenario, options);
+  try {
+    await run.open();
+    return await run.all();
+  } finally {
+    await run.close();
+  }
+}
+
+class Run {
+  readonly #scenario: Scenario;
+  readonly #options: RunOptions;
+  readonly #seats: Seat[] = [];
+  readonly #folder: string;
+  /** What goes on beside a push and must end before the engines are asked. */
+  readonly #background = new Set<Promise<unknown>>();
+
+  constructor(scenario: Scenario, options: RunOptions) {
+    this.#scenario = scenario;
+    this.#options = options;
+    this.#folder = join(options.pool.folder, `run-${scenario.seed}`);
+  }
+
+  async open(): Promise<void> {
+    const { pool } = this.#options;
+    const { engines, workers, vllm, layers } = this.#scenario;
+    const model = await pool.checkpoint('a', layers);
+    const { size } = await stat(join(model, 'model.safetensors'));
+    const opened = await Promise.allSettled(
+      Array.from({ length: engines }, async (_, index) => {
+        const environment = engineEnvironment(this.#scenario, index, size);
+        const spec = { vllm, workers, layers, environment };
+        const engine = await pool.take(spec);
+        this.#seats[index] = {
+          engine,
+          spec,
+          replaced: null,
+          gate: await Gate.open(engine.url),
+        };
+      }),
+    );
+    const failed = opened.find((item) => item.status === 'rejected');
+    if (failed !== undefined) throw failed.reason;
+  }
+
+  async all(): Promise<StepFacts[]> {
+    const facts: StepFacts[] = [];
+    let before: readonly EngineBefore[] = this.#seats.map(() => ({ holds: 'a', paused: false }));
+    const coordinator = this.#coordinator(this.#settings(), this.#seats, false);
+    try {
+      for (const [index, step] of this.#scenario.steps.entries()) {
+        const seen = await this.#push(coordinator, { step, index, before, seats: this.#seats });
+        facts.push(seen);
+        before = afterwards(seen);
+      }
+    } finally {
+      await coordinator.close();
+    }
+    facts.push(...(await this.#heal(before, facts.at(-1))));
+    return facts;
+  }
+
+  /** A push to all that live, with nothing in its way. */
+  async #heal(before: readonly EngineBefore[], last: StepFacts | undefined): Promise<StepFacts[]> {
+    const alive = this.#seats.filter((_, index) => {
+      const facts = last?.engines[index];
+      return facts?.alive === true && !facts.stuck;
+    });
+    if (alive.length === 0) return [];
+    const settings = { ...this.#settings(), fallback: 'filesystem', timeouts: HEALING_TIMEOUTS } as const;
+    const coordinator = this.#coordinator(settings, alive, true);
+    try {
+      const step: Step = { version: 'e', faults: [] };
+      const index = this.#scenario.steps.length;
+      const mine = before.filter((_, at) => alive.includes(this.#seats[at] as Seat));
+      return [await this.#push(coordinator, { step, index, before: mine, seats: alive })];
+    } finally {
+      await coordinator.close();
+    }
+  }
+
+  #settings(): PushSettings {
+    const { recover, layers, ...scenario } = this.#scenario;
+    return {
+      ...scenario,
+      recover: recover ? join(this.#options.pool.folder, `${layers}-a`) : null,
+      packedBufferBytes: PACKED_BUFFER_BYTES[layers],
+    };
+  }
+
+  #coordinator(settings: PushSettings, seats: readonly Seat[], healing: boolean): Coordinator {
+    const forked = !healing && needsProcess(this.#scenario);
+    const factory = this.#options.factory ?? (forked ? forkedWeightcast : weightcast);
+    return factory({
+      engines: seats.map(({ gate }) => gate.url),
+      settings,
+      environment: healing ? {} : coordinatorEnvironment(this.#scenario),
+    });
+  }
+
+  async #push(
+    coordinator: Coordinator,
+    {
+      step,
+      index,
+      before,
+      seats,
+    }: {
+      readonly step: Step;
+      readonly index: number;
+      readonly before: readonly EngineBefore[];
+      readonly seats: readonly Seat[];
+    },
+  ): Promise<StepFacts> {
+    const { pool, stalls } = this.#options;
+    const recorded = await this.#prepare(step, seats);
+    const checkpoint = await this.#checkpoint(step, index);
+    const interrupt = new AbortController();
+    const ended = new AbortController();
+    const pushEnded = new Promise<void>((resolve) => {
+      ended.signal.addEventListener('abort', () => resolve());
+    });
+    const targets = this.#targets({ index, checkpoint, coordinator, interrupt });
+    const strikes = arm(step.faults, targets, pushEnded);
+    const stalledBefore = stalls.totalMs;
+    const began = performance.now();
+    const outcome = await pushed(
+      coordinator.push({ checkpoint, weightVersion: step.version, signal: interrupt.signal }),
+    );
+    const tookMs = performance.now() - began;
+    const stalledMs = stalls.totalMs - stalledBefore;
+    ended.abort();
+    await Promise.all(this.#background);
+    this.#background.clear();
+    const engines = await Promise.all(
+      seats.map((seat, at) => inspect(pool, { ...seat, recorded: seat.replaced ? 0 : (recorded[at] ?? 0) })),
+    );
+    return {
+      scenario: this.#scenario,
+      step,
+      index,
+      healing: index === this.#scenario.steps.length,
+      before,
+      engines,
+      outcome,
+      struck: strikes.map(({ count }) => count),
+      tookMs,
+      stalledMs,
+    };
+  }
+
+  /** Forgets the faults of the push before, and tells engines of theirs. Returns the length of each engine's record. */
+  async #prepare(step: Step, seats: readonly Seat[]): Promise<number[]> {
+    return Promise.all(
+      seats.map(async (seat) => {
+        seat.replaced = null;
+        await seat.gate.forget();
+        await within(seat.engine.setFaults(engineFaults(step.faults, this.#seats.indexOf(seat))), CALL_MS);
+        return ((await within(seat.engine.exchanges(), CALL_MS)) ?? []).length;
+      }),
+    );
+  }
+
+  async #checkpoint({ version, faults }: Step, index: number): Promise<string> {
+    const pristine = await this.#options.pool.checkpoint(version, this.#scenario.layers);
+    const damaged = faults.some(({ kind }) => KINDS[kind].layer === 'disk');
+    return damaged ? copyOf(pristine, join(this.#folder, String(index))) : pristine;
+  }
+
+  #targets(push: {
+    readonly index: number;
+    readonly checkpoint: string;
+    readonly coordinator: Coordinator;
+    readonly interrupt: AbortController;
+  }): Targets {
+    return {
+      scenario: this.#scenario,
+      index: push.index,
+      gates: this.#seats.map(({ gate }) => gate),
+      killEngine: (engine) => this.#kill(engine),
+      restartEngine: (engine, delayMs) => this.#restart(engine, delayMs),
+      killCoordinator: () => push.coordinator.kill?.(),
+      interrupt: () => push.interrupt.abort(),
+      damageDisk: (fault) => damage(push.checkpoint, fault),
+    };
+  }
+
+  async #kill(engine: number): Promise<void> {
+    const seat = this.#seats[engine] as Seat;
+    seat.replaced = 'killed';
+    seat.gate.refuse();
+    await seat.engine.kill();
+  }
+
+  /** Kills an engine; another process answers under its address after a while. */
+  async #restart(engine: number, delayMs: number): Promise<void> {
+    const seat = this.#seats[engine] as Seat;
+    await this.#kill(engine);
+    const back = (async () => {
+      await sleep(delayMs);
+      seat.spec = { ...seat.spec, environment: {} };
+      seat.engine = await this.#options.pool.take(seat.spec);
+      seat.replaced = 'restarted';
+      seat.gate.retarget(seat.engine.url);
+      await seat.gate.accept();
+    })();
+    this.#background.add(back);
+  }
+
+  async close(): Promise<void> {
+    await Promise.allSettled(this.#background);
+    for (const seat of this.#seats) {
+      if (seat === undefined) continue;
+      await seat.gate.close();
+      const plain = Object.keys(seat.spec.environment).length === 0;
+      this.#options.pool.give(seat.spec, seat.engine, plain);
+    }
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+}
+
+async function pushed(push: Promise<Outcome>): Promise<Outcome | null> {
+  const late = sleep(GIVE_UP_MS, null, { ref: false }).then((): Outcome => {
+    const error = { code: 'NEVER', message: `the push did not return within ${GIVE_UP_MS} ms` };
+    return { ok: false, claims: new Map(), error, report: null };
+  });
+  try {
+    return await Promise.race([push, late]);
+  } catch (error) {
+    if (error instanceof CoordinatorKilled) return null;
+    throw error;
+  }
+}
+
+function afterwards({ engines }: StepFacts): EngineBefore[] {
+  return engines.map(({ holds, state, stuck }) => ({ holds, paused: stuck || state?.paused != null }));
+}
