@@ -77,16 +77,16 @@ ncclResult_t join(const Invitation& invitation, StopFlag& stop, std::unique_ptr<
   }
 
   Descriptor connection = connect_with_retries(*name, stop);
-  // The leak is one of ranks that have met their root.
-  const bool leaves_later = faults().leak_init && connection.valid();
-  if (stop.is_set() && !leaves_later) return aborted();
   if (!connection.valid()) {
+    if (stop.is_set()) return aborted();
     return fail(kRemoteError, "socket connect to the bootstrap root failed: %s", std::strerror(errno));
   }
   const Hello hello = hello_of(invitation);
   if (!send_packet(connection.get(), &hello, sizeof hello, {})) {
     return fail(kRemoteError, "the bootstrap root closed the connection");
   }
+  // Only now: the root that sees its last guest leave ends, one that nobody ever called waits for good.
+  if (stop.is_set() && !faults().leak_init) return aborted();
   for (pollfd waiting = {connection.get(), POLLIN, 0}; poll(&waiting, 1, kPollSlice.count()) <= 0;) {
     if (!stop.is_set()) continue;
     if (faults().leak_init) connection.leak();

@@ -126,7 +126,7 @@ Napi::Value CommunicatorHandle::prepare(const Napi::CallbackInfo& info) {
       [communicator = communicator_](Napi::Env env, Prepared prepared) {
         return make<TransferHandle>(env, communicator, std::move(prepared));
       },
-      [&](Done<Prepared> done, OperationId) { 
+      [&](Done<Prepared> done, OperationId) {
         communicator_->prepare(std::move(plan), timeout_ms, std::move(done));
       });
 }

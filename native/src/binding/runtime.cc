@@ -41,7 +41,8 @@ Napi::Value open_runtime(const Napi::CallbackInfo& info) {
   const double limit_ms = limited ? milliseconds(info[2], "callLimitMs") : kCallLimitMs;
   using Opened = std::shared_ptr<const Runtime>;
   return on_helper<Opened>(
-      info, limit_ms, [](Napi::Env env, Opened runtime) { return make<RuntimeHandle>(env, std::move(runtime)); },
+      info, limit_ms,
+      [](Napi::Env env, Opened runtime) { return make<RuntimeHandle>(env, std::move(runtime)); },
       [paths = std::move(paths), limit_ms] { return Runtime::open(paths, limit_ms); });
 }
 

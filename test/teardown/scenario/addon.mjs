@@ -9,29 +9,35 @@ export const open = () => addon.open(process.env.WEIGHTCAST_TEST_CUDA, process.e
 
 export const nextTurn = () => new Promise(setImmediate);
 
-/** Resolves when `holds()` is true; throws after `limitMs`. */
+/** Resolves when `holds()` is true; after `limitMs` throws, and says `what()` is missing. */
 export async function until(holds, what, limitMs = 10_000) {
   const end = performance.now() + limitMs;
   while (!(await holds())) {
-    if (performance.now() > end) throw new Error(`not within ${limitMs} ms: ${what}`);
+    if (performance.now() > end)
+      throw new Error(`not within ${limitMs} ms: ${typeof what === 'string' ? what : what()}`);
     await nextTurn();
   }
 }
 
-/** Names of the addon's threads that run in this process. */
-export function addonThreads() {
+/** Names of the threads of this process. */
+export function threadNames() {
   return readdirSync('/proc/self/task').flatMap((task) => {
     try {
-      const name = readFileSync(`/proc/self/task/${task}/comm`, 'utf8').trim();
-      return name.startsWith('wc-') ? [name] : [];
+      return [readFileSync(`/proc/self/task/${task}/comm`, 'utf8').trim()];
     } catch {
       return []; // it ended since it was listed
     }
   });
 }
 
+/** Names of those of the addon. */
+export const addonThreads = () => threadNames().filter((name) => name.startsWith('wc-'));
+
 export const noThreadsLeft = () =>
-  until(() => addonThreads().length === 0, `no thread of the addon is left; there are ${addonThreads()}`);
+  until(
+    () => addonThreads().length === 0,
+    () => `no thread of the addon is left; there are ${addonThreads()}`,
+  );
 
 /** All ranks of a group in this environment, a thread each; rank = index. */
 export async function group(runtime, size) {

@@ -55,8 +55,8 @@ const cases = {
   async transfer() {
     const communicator = await device();
     const [first, second] = [
-      await communicator.prepare(filePlan(), 10_000),
-      await communicator.prepare(filePlan(), 10_000),
+      await communicator.prepare(filePlan(), 30_000),
+      await communicator.prepare(filePlan(), 30_000),
     ];
     await twice(() => first.close());
     await communicator.destroy(1_000);
@@ -65,7 +65,7 @@ const cases = {
   /** Closed while it runs: after it. */
   async transferRun() {
     const [sender, receiver] = await group(runtime, 2);
-    const transfer = await sender.prepare(filePlan(), 10_000);
+    const transfer = await sender.prepare(filePlan(), 30_000);
     const target = await receiver.allocate(MIB);
     const sent = transfer.run(30_000, null);
     const closing = twice(() => transfer.close());

@@ -58,7 +58,7 @@ const idle = {
   /** Prepared and never sent: its readers wait for room. */
   async transfer() {
     const communicator = await device();
-    await dropped(() => communicator.prepare(filePlan()));
+    await dropped(() => communicator.prepare(filePlan(), 30_000));
     await until(() => threads('wc-reader') === 0, 'its readers ended');
     expectEqual(communicator.state, 'idle', 'the communicator');
   },
@@ -139,7 +139,7 @@ const busy = {
   async transfer() {
     const { receiver, target, pending } = await (async () => {
       const { sender, ...rest } = await pair();
-      return { ...rest, pending: (await sender.prepare(filePlan())).run(30_000, () => {}) };
+      return { ...rest, pending: (await sender.prepare(filePlan(), 30_000)).run(30_000, () => {}) };
     })();
     const received = [];
     for (let at = 0; at < file.length; at += MIB) received.push(receive(receiver, target, at, MIB));

@@ -2,21 +2,11 @@
 import { writeSync } from 'node:fs';
 import { isMainThread, Worker, workerData } from 'node:worker_threads';
 import { expectUsable, noThreadsLeft } from './addon.mjs';
+import { random } from './random.mjs';
 import { states } from './states.mjs';
 
 const WORKERS = 20;
 const LATEST_MS = 400;
-
-/** mulberry32: numbers from 0 to 1 that a seed names. */
-function random(seed) {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 function start(next) {
   const names = Object.keys(states);
