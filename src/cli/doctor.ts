@@ -3,6 +3,8 @@ import { arch, release } from 'node:os';
 import { fleetOptions, type Settings } from '../config.js';
 import { createHttpClient } from '../engines/http.js';
 import { parseEngine } from '../engines/registry.js';
+import { lookAtRecords } from '../update/claim/records.js';
+import { statePlace } from '../update/claim/state-directory.js';
 import { DEFAULT_TIMEOUTS } from '../update/types.js';
 import type { CommandContext } from './context.js';
 import { checkEngine, type EngineCheck } from './doctor/engines.js';
@@ -69,8 +71,9 @@ async function checkEngines(
     return parseEngine(url, { apiKey: fleet.apiKey, ...own, headers: { ...fleet.headers, ...own.headers } });
   });
   const timeoutMs = fleet.timeouts?.probe ?? DEFAULT_TIMEOUTS.probe;
+  const records = fleet.stateDir === null ? [] : await lookAtRecords(statePlace(fleet.stateDir));
   await using http = createHttpClient({ retry: { attempts: 1 } });
-  return await Promise.all(targets.map((target) => checkEngine(http, target, { nccl, timeoutMs })));
+  return await Promise.all(targets.map((target) => checkEngine(http, target, { nccl, timeoutMs, records })));
 }
 
 /** The range of package.json's `engines`. */

@@ -31,6 +31,18 @@ Examples
   weightcast watch ./latest -e vllm=http://127.0.0.1:8000 -t filesystem --max-updates 1
 ${EXIT_CODES}`;
 
+export const RECOVER_EXAMPLES = `
+Reads what the push that died left in the state directory and looks at the engines. Those that were paused and untouched are
+resumed; those with a whole new version are proved and resumed; the others load --from, or what that push was allowed to load
+(--fallback filesystem, --recover), are proved and resumed, or stay paused and are named. An engine that serves is left alone.
+
+Exit codes: 0 every engine serves, 1 failed, 2 wrong usage, 3 some engine stays paused.
+
+Examples
+  weightcast recover -e vllm=http://10.0.0.5:8000
+  weightcast recover -e vllm=http://10.0.0.5:8000 --from ./step_99
+`;
+
 export const DOCTOR_EXAMPLES = `
 Exit codes: 0 nothing wrong, 1 something wrong, 2 wrong usage.
 

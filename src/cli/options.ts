@@ -81,8 +81,12 @@ const FLAGS: readonly Flag[] = [
   { flags: '--config <file>', text: 'TOML file with the same options; the command line overrides it' },
 ];
 
-export function addFleetFlags(command: Command): Command {
-  for (const { flags, text, preset, many } of FLAGS) {
+/** What a recovery needs: to reach the engines, and the state directory. */
+const REACHING = /^(-e,|--(api-key-env|header|header-env|timeout-\w+|state-dir|verify|config) )/;
+
+/** @param only the flags whose texts it matches; default all of them */
+export function addFleetFlags(command: Command, only: RegExp = /^/): Command {
+  for (const { flags, text, preset, many } of FLAGS.filter((flag) => only.test(flag.flags))) {
     const option = new Option(flags, preset === undefined ? text : `${text} (default: ${preset})`);
     if (many) {
       option.argParser<string[]>((value, before = []) => [...before, value]);
@@ -92,8 +96,12 @@ export function addFleetFlags(command: Command): Command {
   return command;
 }
 
+export function addReachingFlags(command: Command): Command {
+  return addFleetFlags(command, REACHING);
+}
+
 const NUMBERS = new Set(['master_port', 'device', 'interval']);
-const OUTSIDE = new Set(['config', 'json', 'quiet', 'max_updates']);
+const OUTSIDE = new Set(['config', 'json', 'quiet', 'max_updates', 'from']);
 
 /** The flags under the file's names and types, not yet validated: text that is no number stays text, for the schema to refuse. */
 export function flagSettings(flags: FleetFlags): Record<string, unknown> {

@@ -2,7 +2,7 @@
 import { Command, InvalidArgumentError } from 'commander';
 import type { CommandContext } from './context.js';
 import * as help from './help.js';
-import { addFleetFlags } from './options.js';
+import { addFleetFlags, addReachingFlags } from './options.js';
 import { packageVersion } from './version.js';
 
 /** A parser for a whole number from 1 on. */
@@ -50,6 +50,16 @@ export function buildProgram(context: CommandContext, done: (code: number) => vo
   ).action(async (directory, flags) => {
     const { watch } = await import('./watch.js');
     done(await watch(directory, flags, context));
+  });
+
+  output(
+    addReachingFlags(
+      command('recover', 'put engines right after a push that was killed', help.RECOVER_EXAMPLES),
+    ).option('--from <dir>', 'load this checkpoint on engines that cannot be resumed as they are'),
+    'print what was found and done as one JSON document',
+  ).action(async (flags) => {
+    const { recover } = await import('./recover.js');
+    done(await recover(flags, context));
   });
 
   output(

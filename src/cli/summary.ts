@@ -84,7 +84,7 @@ export function ncclVersion(version: number): string {
   return `${Math.floor(version / 10_000)}.${Math.floor((version % 10_000) / 100)}.${version % 100}`;
 }
 
-function engineLines(engine: EngineReport, shown: ErrorReport | null, color: boolean): string[] {
+export function engineLines(engine: EngineReport, shown: ErrorReport | null, color: boolean): string[] {
   const facts: string[] = [engine.state];
   if (engine.weightVersion !== null) facts.push(`says version ${printable(engine.weightVersion)}`);
   if (engine.transport !== null) facts.push(`by ${engine.transport}`);

@@ -28,6 +28,7 @@ export interface Prepared {
 export async function carryOut(prepared: Prepared): Promise<void> {
   const { attempt } = prepared;
   await pauseAll(attempt);
+  attempt.ledger.enter('transfer');
   await carryOutPaused(prepared);
   if (prepared.fingerprint) await fingerprint(prepared);
   rememberLateEngines(attempt);
@@ -63,7 +64,6 @@ export async function carryOutPaused(prepared: Prepared): Promise<void> {
 
 async function transferAndResume({ attempt, carrier, book, digest, onTransferred }: Prepared): Promise<void> {
   const { ledger } = attempt;
-  ledger.enter('transfer');
   onTransferred(await carrier.transfer(attempt));
   if (digest) {
     ledger.enter('verify');

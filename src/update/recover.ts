@@ -6,17 +6,20 @@ import { asWeightcastError, WeightcastError } from '../errors.js';
 import { type EngineFacts, type EngineLink, onAll, probeEngine } from '../fleet/engine.js';
 import { type Checkpoint, openCheckpoint } from '../weights/checkpoint.js';
 import { type Attempt, type Carrier, enginesIn } from './attempt.js';
-import type { Claim } from './claim/claim.js';
+import { type Claim, claimEngines } from './claim/claim.js';
+import { pushFacts } from './claim/for-update.js';
 import { type Finding, findingOf } from './claim/found.js';
 import { engineKey } from './claim/identity.js';
 import { describeRecord } from './claim/record.js';
+import { openStateDirectory } from './claim/state-directory.js';
 import { carryOutPaused } from './coordinator.js';
 import { DigestBook } from './digests.js';
 import { connectReachable, targetsOf } from './fleet-connections.js';
 import { Ledger } from './ledger.js';
+import { directoryOf } from './preflight.js';
 import { readBack } from './read-back.js';
-import type { Settings } from './settings.js';
-import type { EngineReport, EngineState, UpdateEvent } from './types.js';
+import { resolveSettings, type Settings } from './settings.js';
+import type { EngineReport, EngineState, FleetOptions, UpdateEvent } from './types.js';
 
 export interface RecoveryRequest {
   readonly settings: Settings;
@@ -34,6 +37,44 @@ export interface RecoveryReport {
   /** The pushes that had died. */
   readonly found: readonly string[];
   readonly notes: readonly string[];
+}
+
+export interface RecoverOptions {
+  readonly from?: string | undefined;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Puts engines right after a push that was killed: `weightcast recover`. Without `from` only what is known to be safe is done: untouched engines are resumed, whole
+ * new versions are proved and resumed, and directories are loaded as far as the push that died had been allowed to.
+ *
+ * @example
+ * const { outcome, engines } = await recoverFleet({ engines: ['http://gpu-1:8000'] }, { from: '/checkpoints/step_99' });
+ *
+ * @throws WeightcastError WC_UPDATE_BUSY, WC_STATE_DIR, WC_CONFIG_INVALID, and what a `from` that can't be read gives
+ */
+export async function recoverFleet(
+  options: FleetOptions,
+  { from, signal }: RecoverOptions = {},
+): Promise<RecoveryReport> {
+  const settings = resolveSettings(options);
+  if (settings.state === null) {
+    throw new WeightcastError(
+      'WC_CONFIG_INVALID',
+      'a recovery reads what a push left in the state directory',
+    );
+  }
+  const directory =
+    from === undefined ? undefined : directoryOf(await openCheckpoint(from, { signal }), from);
+  const claim = await claimEngines({
+    directory: await openStateDirectory(settings.state),
+    engines: targetsOf(settings).map(({ url }) => url),
+    role: 'recover',
+    push: pushFacts(settings, { weights: directory ?? null, version: null }),
+    patienceMs: 0,
+    signal,
+  });
+  return recoverEngines({ settings, claim, from: directory, onEvent: settings.onEvent });
 }
 
 /** Never rejects for an engine's sake: the report tells. */
@@ -88,6 +129,9 @@ async function lookAround(request: RecoveryRequest, { ledger, settings, engines 
     .catch(() => undefined);
 
   const push = claim.found.at(-1)?.head.push;
+  if (push !== undefined && from === undefined) {
+    await claim.record.write({ event: 'inherits', push }).catch(() => undefined);
+  }
   const checkpoint = await openOrNote(from ?? push?.weights ?? null, ledger);
   const recover = settings.recover === null ? null : await openOrNote(settings.recover, ledger);
   const attempt: Attempt = {

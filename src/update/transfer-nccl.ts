@@ -202,11 +202,11 @@ async function sendAndReceive(attempt: Attempt, options: NcclCarrierOptions, clo
 /** Closes the sessions of engines that received everything. */
 async function finishAll(attempt: Attempt, engines: readonly EngineLink[], clock: Clock): Promise<void> {
   const { ledger, version } = attempt;
-  const { done, failed } = await onAll(engines, async (engine) => {
+  const { failed } = await onAll(engines, async (engine) => {
     const finish = engine.admin.finishUpdate({ weightVersion: version });
     if (finish !== null) await engine.call(finish, { timeoutMs: clock.left() });
+    ledger.received(engine.id, 'nccl');
   });
-  for (const id of done.keys()) ledger.received(id, 'nccl');
   for (const [id, error] of failed) {
     ledger.quarantine(id, asWeightcastError(error, 'WC_ENGINE_HTTP', { engine: id, phase: 'transfer' }));
   }

@@ -3,6 +3,10 @@ import type { Capabilities, Exchange } from '../../engines/admin.js';
 import type { EngineTarget, HttpClient } from '../../engines/http.js';
 import { connectEngine } from '../../engines/registry.js';
 import { adminRoutesOpen } from '../../engines/vllm/connect.js';
+import { findingOf } from '../../update/claim/found.js';
+import { engineKey } from '../../update/claim/identity.js';
+import { describeRecord } from '../../update/claim/record.js';
+import type { FoundRecord } from '../../update/claim/records.js';
 import type { ErrorReport } from '../../update/types.js';
 import { count } from '../format.js';
 import { errorReport } from '../outcome.js';
@@ -29,13 +33,15 @@ export interface EngineCheckOptions {
   readonly nccl: boolean;
   /** Milliseconds for each question. */
   readonly timeoutMs: number;
+  /** What pushes have written of engines. */
+  readonly records?: readonly FoundRecord[];
 }
 
 /** Asks one engine; never throws. */
 export async function checkEngine(
   http: HttpClient,
   target: EngineTarget,
-  { nccl, timeoutMs }: EngineCheckOptions,
+  { nccl, timeoutMs, records = [] }: EngineCheckOptions,
 ): Promise<EngineCheck> {
   const id = target.id;
   const unknown = {
@@ -88,13 +94,13 @@ export async function checkEngine(
     adminRoutesOpen: open,
     info,
   };
-  return { ...facts, findings: [...findings, ...judgeEngine(facts, nccl)] };
+  return { ...facts, findings: [...findings, ...judgeEngine(facts, nccl, records)] };
 }
 
 type Facts = Omit<EngineCheck, 'findings'>;
 
 /** Pure: what the facts of an engine that answers mean. */
-export function judgeEngine(facts: Facts, nccl: boolean): Finding[] {
+export function judgeEngine(facts: Facts, nccl: boolean, records: readonly FoundRecord[] = []): Finding[] {
   const findings: Finding[] = [];
   const say = (...args: [Finding['verdict'], string, string?]) =>
     findings.push(finding(args[0], facts.id, args[1], args[2] ?? null));
@@ -102,13 +108,10 @@ export function judgeEngine(facts: Facts, nccl: boolean): Finding[] {
   if (models.length > 0) say('ok', `serves ${models.join(', ')}`);
   if (workers !== null) say('ok', count(workers, 'worker'));
   if (facts.weightVersion !== null) say('ok', `weight version ${facts.weightVersion}`);
-  if (paused === true) {
-    say(
-      'wrong',
-      'is paused: an earlier push may have died in it',
-      'Push again: by files, or with --fallback filesystem.',
-    );
-  } else if (capabilities?.isPausedLiesAfterKeep === true) {
+  const live = records.find((record) => record.live && concerns(record, facts.id));
+  if (live !== undefined) say('note', `is held by ${describeRecord(live.head)}`);
+  else if (paused === true) say('wrong', ...whyPaused(facts.id, records));
+  else if (capabilities?.isPausedLiesAfterKeep === true) {
     say('note', 'this version says that it is not paused also after a pause that kept its requests');
   }
   const transfer = nccl ? 'wrong' : 'note';
@@ -131,6 +134,26 @@ export function judgeEngine(facts: Facts, nccl: boolean): Finding[] {
     );
   }
   return findings;
+}
+
+function concerns({ engines }: FoundRecord, id: string): boolean {
+  return engines.some(({ key }) => key === engineKey(id));
+}
+
+/** What is wrong with a paused engine that nobody updates, and what to do. */
+function whyPaused(id: string, records: readonly FoundRecord[]): [string, string] {
+  const seen = { url: id, paused: true, processStart: null, mayHideAPause: false };
+  const { kind, record } = findingOf(records, seen);
+  if (record === null) {
+    return [
+      'is paused: an earlier push may have died in it',
+      'Push again, or run weightcast recover --from DIR with a good checkpoint.',
+    ];
+  }
+  const who = `${describeRecord(record.head)} ended and left it paused`;
+  if (kind === 'untouched') return [`${who} and untouched`, `weightcast recover -e ${id}`];
+  if (kind === 'whole') return [`${who} with a whole new version`, `weightcast recover -e ${id}`];
+  return [`${who} between two versions`, `Push again, or run weightcast recover -e ${id} --from DIR.`];
 }
 
 function dialectText(capabilities: Capabilities): string {

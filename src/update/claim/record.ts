@@ -18,6 +18,15 @@ const STATES = [
   'quarantined',
 ] as const satisfies readonly EngineState[];
 
+const pushSchema = z.object({
+  weights: text.nullable(),
+  version: text.nullable(),
+  fallback: z.enum(['filesystem', 'none']),
+  recover: text.nullable(),
+  verify: z.enum(['auto', 'digest', 'fingerprint', 'none']),
+  headerNames: z.array(text).max(4096),
+});
+
 const headSchema = z.object({
   weightcast: z.literal(1),
   id: z.string().regex(/^[0-9a-f-]{1,64}$/),
@@ -33,19 +42,14 @@ const headSchema = z.object({
   /** Unix milliseconds. */
   since: z.number().int().min(0).max(8.64e15),
   engines: z.array(z.object({ key: text, url: text })).max(4096),
-  push: z.object({
-    weights: text.nullable(),
-    version: text.nullable(),
-    fallback: z.enum(['filesystem', 'none']),
-    recover: text.nullable(),
-    verify: z.enum(['auto', 'digest', 'fingerprint', 'none']),
-    headerNames: z.array(text).max(4096),
-  }),
+  push: pushSchema,
 });
 
 const eventSchema = z.discriminatedUnion('event', [
   /** It found no other claim on its engines. */
   z.object({ event: z.literal('held') }),
+  /** It goes on with what a push that died had begun. */
+  z.object({ event: z.literal('inherits'), push: pushSchema }),
   /** Unix seconds at which the engines' processes started, by index. */
   z.object({ event: z.literal('started'), at: z.record(z.string(), z.number()) }),
   /** About to be asked of these engines: pause · open an update session and receive · load a directory. */
@@ -107,21 +111,22 @@ export function parseRecord(content: string): PushRecord | null {
       loads: null,
     }),
   );
+  let { push } = head.data;
   const flags = { held: false, left: false, superseded: false };
   for (const line of lines.slice(1)) {
     if (line === '') continue;
     const event = eventSchema.safeParse(json(line));
-    if (event.success) apply(event.data, engines, flags);
+    if (event.success && event.data.event === 'inherits') push = event.data.push;
+    else if (event.success) apply(event.data, engines, flags);
     else
       for (const engine of engines)
         Object.assign(engine, { state: 'receiving', reason: 'its record is damaged' });
   }
-  const { weights } = head.data.push;
   return {
-    head: head.data,
+    head: { ...head.data, push },
     engines: engines.map(({ loads, ...engine }) => {
       // Bytes of another directory than the one that was pushed: not the new version.
-      const other = loads !== null && loads !== weights && WHOLE.includes(engine.state);
+      const other = loads !== null && loads !== push.weights && WHOLE.includes(engine.state);
       return other ? { ...engine, state: 'receiving' } : engine;
     }),
     ...flags,
@@ -165,6 +170,8 @@ function apply(
       for (const [index, state] of Object.entries(event.states)) {
         for (const engine of some([Number(index)])) engine.state = state;
       }
+      return;
+    case 'inherits':
       return;
     case 'settled':
       for (const engine of some(event.engines)) engine.settled = true;

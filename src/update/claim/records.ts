@@ -3,8 +3,9 @@ import { constants } from 'node:fs';
 import { open, opendir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { WeightcastError } from '../../errors.js';
-import { type Holder, type Life, lifeOf } from './holder.js';
+import { type Holder, type Life, lifeOf, thisProcess } from './holder.js';
 import { type PushRecord, parseRecord } from './record.js';
+import type { StatePlace } from './state-directory.js';
 
 export const RECORD_NAME = /^[0-9a-f-]{1,64}\.push$/;
 const UNFINISHED_NAME = /^[0-9a-f-]{1,64}\.tmp$/;
@@ -42,6 +43,11 @@ export async function readRecords(
     found.push(...read.filter((record) => record !== null));
   }
   return found.sort((one, other) => one.head.since - other.head.since);
+}
+
+/** The records of a place that may not be there, for a look from outside; none where they can't be read. */
+export async function lookAtRecords({ path }: StatePlace): Promise<FoundRecord[]> {
+  return readRecords(path, { me: await thisProcess(), now: Date.now() }).catch(() => []);
 }
 
 async function namesIn(directory: string, now: number): Promise<string[]> {
