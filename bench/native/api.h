@@ -1,4 +1,5 @@
-/* The little of libcuda and libnccl that the plain programs need, opened by path. Any failure ends the program: it says which call failed. */
+/* The little of libcuda and libnccl that the plain programs need, opened by path. Any failure ends the
+ * program: it says which call failed. */
 #pragma once
 
 #include <dlfcn.h>

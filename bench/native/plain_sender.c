@@ -1,9 +1,9 @@
 /*
- * The yardstick: reads and sends the same bytes the same way as weightcast's executor, and does nothing else. One thread reads ranges into
- * pinned pieces; the main thread copies each to a device slot and broadcasts a slot when it is full. Reads, copies and broadcasts
- * overlap; nothing is checked, nothing can be aborted.
+ * The yardstick: reads and sends the same bytes the same way as weightcast's executor, and does nothing else.
+ * One thread reads ranges into pinned pieces; the main thread copies each to a device slot and broadcasts a
+ * slot when it is full. Reads, copies and broadcasts overlap; nothing is checked, nothing can be aborted.
  *   plain_sender LIBCUDA LIBNCCL WORLD_SIZE < PLAN
- * PLAN: pieces piece_bytes files path… frames { ranges { file offset length }… }…, all separated by white space.
+ * PLAN: pieces piece_bytes files path… frames { ranges { file offset length }… }…, separated by white space.
  * Prints the unique id, and at the end a line of JSON: what it took from the first read to the last byte sent.
  */
 #define _GNU_SOURCE

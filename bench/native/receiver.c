@@ -1,7 +1,8 @@
 /*
- * A rank that only receives: broadcast after broadcast into two device buffers in turn, as a worker with two packed buffers does.
+ * A rank that only receives: broadcast after broadcast into two device buffers in turn, as a worker with two
+ * packed buffers does.
  *   receiver LIBCUDA LIBNCCL ID_HEX WORLD_SIZE RANK < "count size size …"
- * Prints the sum over one word in every 4 KiB of what arrived, for the proof that two senders sent the same.
+ * Prints a sum over one word in every 4 KiB of what arrived: two senders that sent the same give the same.
  */
 #include "api.h"
 

@@ -42,6 +42,24 @@ void check_examples(Sha256::Compress compress) {
              "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
 }
 
+/// Two streams that are fed together, in steps that leave them at and off a block's boundary.
+void check_both(const std::vector<std::uint8_t>& bytes) {
+  for (const std::size_t step : {1, 63, 64, 65, 128, 1000}) {
+    for (const std::size_t lead : {0, 1, 64}) {
+      Sha256 a, b;
+      a.update(bytes.data(), lead);
+      for (std::size_t at = 0; lead + at < bytes.size(); at += step) {
+        const auto take = std::min(step, bytes.size() - lead - at);
+        Sha256::update_both(a, bytes.data() + lead + at, b, bytes.data() + at, take);
+      }
+      b.update(bytes.data() + bytes.size() - lead, lead);
+      const auto expected = hex(hash(Sha256::portable(), bytes, 1000));
+      CORE_CHECK(hex(a.finish()) == expected);
+      CORE_CHECK(hex(b.finish()) == expected);
+    }
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -58,6 +76,7 @@ int main() {
     for (const std::size_t step : {1, 63, 64, 65, 1000}) {
       CORE_CHECK(hash(accelerated, bytes, step) == hash(Sha256::portable(), bytes, 1000));
     }
+    if (length >= 64) check_both(bytes);
     random = random * 1664525 + 1013904223;
     bytes.push_back(std::uint8_t(random >> 24));
   }

@@ -83,6 +83,22 @@ describe('sha256', () => {
     });
   });
 
+  it('hashes tensors of odd sizes two at a time on a thread', async () => {
+    await withFolder(async (folder) => {
+      const path = join(folder, 'bytes');
+      const bytes = randomBytes(1_200_000);
+      await writeFile(path, bytes);
+      const sizes = [1_000_001, 600_000, 600_000, 262_145, 262_144, 300_063, 77, 64, 63, 1, 0];
+      const digests: Segment[][] = sizes.map((blockBytes, i) => [
+        { offset: i, blockBytes },
+        { offset: 0, blockBytes: 40 + i, strideBytes: 100, blocks: 1_000 },
+      ]);
+      for (const threads of [1, 2]) {
+        expect(await run(makeJob([path], digests, threads))).toEqual(expected([bytes], digests));
+      }
+    });
+  });
+
   it('reports progress seldom, ends with the total, and leaves the event loop alone', async () => {
     await withFolder(async (folder) => {
       const path = join(folder, 'bytes');

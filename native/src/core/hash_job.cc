@@ -11,10 +11,6 @@
 namespace weightcast {
 namespace {
 
-constexpr std::size_t kBufferBytes = std::size_t(1) << 20;
-/// Below this, the bytes between two blocks are read and skipped: cheaper than a call a block.
-constexpr std::uint64_t kWidestGap = 64 << 10;
-
 void lower_priority() {
   // On Linux niceness belongs to the thread.
   (void)::setpriority(PRIO_PROCESS, id_t(::syscall(SYS_gettid)), 5);
@@ -83,15 +79,45 @@ void HashJob::fail(const Error& error) {
 }
 
 void HashJob::work() {
+  constexpr std::size_t kBlock = 64;
   try {
-    std::vector<char> buffer(kBufferBytes);
-    for (std::size_t i = next_++; i < order_.size() && !cancelled_ && !failed_; i = next_++) {
-      digests_[order_[i]] = digest(order_[i], buffer);
+    HashLane a(files_), b(files_);
+    while (!cancelled_ && !failed_) {
+      const bool has_a = feed(a), has_b = feed(b);
+      if (!has_a && !has_b) break;
+      const std::size_t both = std::min(a.ready(), b.ready()) / kBlock * kBlock;
+      if (both > 0) {
+        HashLane::hash_both(a, b, both);
+        advance(2 * both);
+        continue;
+      }
+      // One has ended, or has less than a block left: the other stays at a block's boundary.
+      HashLane& lane = has_a && (!has_b || a.ready() < b.ready()) ? a : b;
+      const std::size_t rest = lane.ready();
+      lane.hash(rest);
+      advance(rest);
     }
   } catch (...) {
     fail(current_error());
   }
   if (--running_ == 0) finish();
+}
+
+/// Keeps a lane in work, with the next digest where one has ended; false when none is left.
+bool HashJob::feed(HashLane& lane) {
+  if (lane.ready() > 0) return true;
+  while (!cancelled_ && !failed_) {
+    if (lane.open()) {
+      if (lane.fill()) return true;
+      digests_[lane.index()] = lane.finish();
+    }
+    const std::size_t next = next_++;
+    if (next >= order_.size()) return false;
+    const std::size_t index = order_[next];
+    const std::span segments(plan_.segments);
+    lane.begin(index, segments.subspan(first_segment_[index], plan_.digest_segments[index]));
+  }
+  return false;
 }
 
 void HashJob::finish() {
@@ -107,49 +133,6 @@ void HashJob::finish() {
     if (progress_) progress_(bytes_);
     return std::move(digests_);
   }));
-}
-
-Digest HashJob::digest(std::size_t index, std::vector<char>& buffer) {
-  Sha256 hash_state;
-  const std::size_t first = first_segment_[index];
-  for (std::size_t i = first; i < first + plan_.digest_segments[index]; ++i) {
-    hash(plan_.segments[i], hash_state, buffer);
-  }
-  return hash_state.finish();
-}
-
-void HashJob::hash(const HashSegment& segment, Sha256& state, std::vector<char>& buffer) {
-  const File& file = files_[segment.file];
-  std::uint64_t block_bytes = segment.block_bytes;
-  std::uint64_t blocks = segment.blocks;
-  if (blocks == 0 || block_bytes == 0) return;
-  if (segment.stride_bytes == block_bytes) {
-    block_bytes *= blocks;
-    blocks = 1;
-  }
-  const std::uint64_t stride = segment.stride_bytes;
-  const bool skip_gaps = blocks > 1 && stride - block_bytes <= kWidestGap && stride <= buffer.size();
-  if (skip_gaps) {
-    const std::uint64_t per_read = (buffer.size() - block_bytes) / stride + 1;
-    for (std::uint64_t block = 0; block < blocks && !cancelled_ && !failed_;) {
-      const std::uint64_t take = std::min(per_read, blocks - block);
-      file.read(buffer.data(), (take - 1) * stride + block_bytes, segment.offset + block * stride);
-      for (std::uint64_t i = 0; i < take; ++i) state.update(buffer.data() + i * stride, block_bytes);
-      block += take;
-      advance(take * block_bytes);
-    }
-    return;
-  }
-  for (std::uint64_t block = 0; block < blocks; ++block) {
-    const std::uint64_t start = segment.offset + block * stride;
-    for (std::uint64_t at = 0; at < block_bytes && !cancelled_ && !failed_;) {
-      const std::size_t take = std::size_t(std::min<std::uint64_t>(buffer.size(), block_bytes - at));
-      file.read(buffer.data(), take, start + at);
-      state.update(buffer.data(), take);
-      at += take;
-      advance(take);
-    }
-  }
 }
 
 void HashJob::advance(std::uint64_t bytes) {

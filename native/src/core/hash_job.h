@@ -1,4 +1,4 @@
-// SHA-256 of many tensors of files, on several threads, largest first.
+// SHA-256 of many tensors of files, on several threads and two at a time on each, largest first.
 #pragma once
 
 #include <atomic>
@@ -12,21 +12,12 @@
 
 #include "core/crew.h"
 #include "core/file.h"
+#include "core/hash_lane.h"
 #include "core/outcome.h"
-#include "core/sha256.h"
 #include "core/stoppable.h"
 #include "core/ticker.h"
 
 namespace weightcast {
-
-/// `blocks` blocks of `block_bytes`, `stride_bytes` apart, from `offset` of a file on.
-struct HashSegment {
-  std::uint32_t file;
-  std::uint64_t offset;
-  std::uint64_t block_bytes;
-  std::uint64_t stride_bytes;
-  std::uint64_t blocks;
-};
 
 struct HashPlan {
   std::vector<std::string> files;
@@ -51,8 +42,7 @@ class HashJob : public Stoppable, public std::enable_shared_from_this<HashJob> {
   void run();
   void work();
   void fail(const Error& error);
-  Digest digest(std::size_t index, std::vector<char>& buffer);
-  void hash(const HashSegment& segment, Sha256& hash, std::vector<char>& buffer);
+  bool feed(HashLane& lane);
   void advance(std::uint64_t bytes);
   void finish();
 

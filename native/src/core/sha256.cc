@@ -35,6 +35,24 @@ void Sha256::update(const void* data, std::size_t length) {
   if (length > 0) std::memcpy(buffer_, bytes, length);
 }
 
+void Sha256::update_both(Sha256& a, const void* a_data, Sha256& b, const void* b_data, std::size_t length) {
+  static const CompressPair pair = accelerated_pair();
+  auto* a_bytes = static_cast<const std::uint8_t*>(a_data);
+  auto* b_bytes = static_cast<const std::uint8_t*>(b_data);
+  const bool aligned = a.length_ % 64 == 0 && b.length_ % 64 == 0;
+  if (pair != nullptr && aligned && a.compress_ == accelerated() && b.compress_ == accelerated()) {
+    const std::size_t paired = length / 64 * 64;
+    pair(a.state_, a_bytes, b.state_, b_bytes, paired / 64);
+    a.length_ += paired;
+    b.length_ += paired;
+    a_bytes += paired;
+    b_bytes += paired;
+    length -= paired;
+  }
+  a.update(a_bytes, length);
+  b.update(b_bytes, length);
+}
+
 Digest Sha256::finish() {
   const std::uint64_t bits = length_ * 8;
   static constexpr std::uint8_t kPadding[64] = {0x80};

@@ -14,75 +14,119 @@ namespace {
 
 #define WEIGHTCAST_SHA __attribute__((target("sha,sse4.1,ssse3"), always_inline)) inline
 
-/// Four rounds: the words `w` of rounds 4·group … 4·group + 3.
-WEIGHTCAST_SHA void rounds(__m128i& abef, __m128i& cdgh, __m128i w, int group) {
-  __m128i wk = _mm_add_epi32(w, _mm_load_si128(reinterpret_cast<const __m128i*>(kSha256Rounds) + group));
-  cdgh = _mm_sha256rnds2_epu32(cdgh, abef, wk);
-  abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(wk, 0x0e));
-}
+/// One state as the instructions want it, (A,B,E,F) and (C,D,G,H) with the most significant word first, and
+/// the last sixteen words of its message schedule.
+struct Lane {
+  __m128i abef, cdgh;
+  __m128i words[4];
+};
 
-/// The next four words of the message schedule, from the sixteen before them.
-WEIGHTCAST_SHA __m128i schedule(__m128i w0, __m128i w4, __m128i w8, __m128i w12) {
-  const __m128i partial = _mm_add_epi32(_mm_sha256msg1_epu32(w0, w4), _mm_alignr_epi8(w12, w8, 4));
-  return _mm_sha256msg2_epu32(partial, w12);
-}
-
-__attribute__((target("sha,sse4.1,ssse3"))) void compress(std::uint32_t state[8], const std::uint8_t* data,
-                                                          std::size_t blocks) {
-  const __m128i big_endian = _mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3);
-  // The instructions want the state as (A,B,E,F) and (C,D,G,H), most significant word first.
+WEIGHTCAST_SHA Lane load_state(const std::uint32_t state[8]) {
   const __m128i dcba = _mm_loadu_si128(reinterpret_cast<const __m128i*>(state));
   const __m128i hgfe = _mm_loadu_si128(reinterpret_cast<const __m128i*>(state + 4));
   const __m128i cdab = _mm_shuffle_epi32(dcba, 0xb1);
   const __m128i efgh = _mm_shuffle_epi32(hgfe, 0x1b);
-  __m128i abef = _mm_alignr_epi8(cdab, efgh, 8);
-  __m128i cdgh = _mm_blend_epi16(efgh, cdab, 0xf0);
+  return {_mm_alignr_epi8(cdab, efgh, 8), _mm_blend_epi16(efgh, cdab, 0xf0), {}};
+}
 
-  for (; blocks > 0; --blocks, data += 64) {
-    const __m128i abef_before = abef;
-    const __m128i cdgh_before = cdgh;
-    const auto* words = reinterpret_cast<const __m128i*>(data);
-    __m128i a = _mm_shuffle_epi8(_mm_loadu_si128(words), big_endian);
-    __m128i b = _mm_shuffle_epi8(_mm_loadu_si128(words + 1), big_endian);
-    __m128i c = _mm_shuffle_epi8(_mm_loadu_si128(words + 2), big_endian);
-    __m128i d = _mm_shuffle_epi8(_mm_loadu_si128(words + 3), big_endian);
-#pragma GCC unroll 4
-    for (int group = 0; group < 12; group += 4) {
-      rounds(abef, cdgh, a, group);
-      a = schedule(a, b, c, d);
-      rounds(abef, cdgh, b, group + 1);
-      b = schedule(b, c, d, a);
-      rounds(abef, cdgh, c, group + 2);
-      c = schedule(c, d, a, b);
-      rounds(abef, cdgh, d, group + 3);
-      d = schedule(d, a, b, c);
-    }
-    rounds(abef, cdgh, a, 12);
-    rounds(abef, cdgh, b, 13);
-    rounds(abef, cdgh, c, 14);
-    rounds(abef, cdgh, d, 15);
-    abef = _mm_add_epi32(abef, abef_before);
-    cdgh = _mm_add_epi32(cdgh, cdgh_before);
-  }
-
-  const __m128i feba = _mm_shuffle_epi32(abef, 0x1b);
-  const __m128i dchg = _mm_shuffle_epi32(cdgh, 0xb1);
+WEIGHTCAST_SHA void store_state(const Lane& lane, std::uint32_t state[8]) {
+  const __m128i feba = _mm_shuffle_epi32(lane.abef, 0x1b);
+  const __m128i dchg = _mm_shuffle_epi32(lane.cdgh, 0xb1);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(state), _mm_blend_epi16(feba, dchg, 0xf0));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(state + 4), _mm_alignr_epi8(dchg, feba, 8));
+}
+
+/// Four rounds: those of group `group`, with its four words.
+WEIGHTCAST_SHA void rounds(Lane& lane, int group) {
+  const __m128i wk = _mm_add_epi32(lane.words[group % 4],
+                                   _mm_load_si128(reinterpret_cast<const __m128i*>(kSha256Rounds) + group));
+  lane.cdgh = _mm_sha256rnds2_epu32(lane.cdgh, lane.abef, wk);
+  lane.abef = _mm_sha256rnds2_epu32(lane.abef, lane.cdgh, _mm_shuffle_epi32(wk, 0x0e));
+}
+
+/// Replaces the four words of group `group` by those of the group four later.
+WEIGHTCAST_SHA void schedule(Lane& lane, int group) {
+  const __m128i w12 = lane.words[(group + 3) % 4];
+  const __m128i w0 = lane.words[group % 4];
+  const __m128i w4 = lane.words[(group + 1) % 4];
+  const __m128i w8 = lane.words[(group + 2) % 4];
+  const __m128i partial = _mm_add_epi32(_mm_sha256msg1_epu32(w0, w4), _mm_alignr_epi8(w12, w8, 4));
+  lane.words[group % 4] = _mm_sha256msg2_epu32(partial, w12);
+}
+
+/// `blocks` blocks of each of `kLanes` streams, in turn: one stream alone spends half of the time waiting for
+/// the latency of its rounds.
+template <int kLanes>
+WEIGHTCAST_SHA void compress_lanes(Lane (&lanes)[kLanes], const std::uint8_t* const (&from)[kLanes],
+                                   std::size_t blocks) {
+  const __m128i big_endian = _mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3);
+  const std::uint8_t* data[kLanes];
+  for (int i = 0; i < kLanes; ++i) data[i] = from[i];
+  for (; blocks > 0; --blocks) {
+    Lane before[kLanes];
+#pragma GCC unroll 2
+    for (int i = 0; i < kLanes; ++i) {
+      before[i] = lanes[i];
+#pragma GCC unroll 4
+      for (int word = 0; word < 4; ++word) {
+        const auto* words = reinterpret_cast<const __m128i*>(data[i]);
+        lanes[i].words[word] = _mm_shuffle_epi8(_mm_loadu_si128(words + word), big_endian);
+      }
+      data[i] += 64;
+    }
+#pragma GCC unroll 16
+    for (int group = 0; group < 16; ++group) {
+#pragma GCC unroll 2
+      for (int i = 0; i < kLanes; ++i) {
+        rounds(lanes[i], group);
+        if (group < 12) schedule(lanes[i], group);
+      }
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < kLanes; ++i) {
+      lanes[i].abef = _mm_add_epi32(lanes[i].abef, before[i].abef);
+      lanes[i].cdgh = _mm_add_epi32(lanes[i].cdgh, before[i].cdgh);
+    }
+  }
+}
+
+__attribute__((target("sha,sse4.1,ssse3"))) void compress(std::uint32_t state[8], const std::uint8_t* data,
+                                                          std::size_t blocks) {
+  Lane lanes[] = {load_state(state)};
+  compress_lanes(lanes, {data}, blocks);
+  store_state(lanes[0], state);
+}
+
+__attribute__((target("sha,sse4.1,ssse3"))) void compress_pair(std::uint32_t a[8], const std::uint8_t* a_data,
+                                                               std::uint32_t b[8], const std::uint8_t* b_data,
+                                                               std::size_t blocks) {
+  Lane lanes[] = {load_state(a), load_state(b)};
+  compress_lanes(lanes, {a_data, b_data}, blocks);
+  store_state(lanes[0], a);
+  store_state(lanes[1], b);
+}
+
+bool has_instructions() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  const bool sse41 = __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_SSE4_1) != 0;
+  return sse41 && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (ebx & (1u << 29)) != 0;
 }
 
 }  // namespace
 
 Sha256::Compress Sha256::accelerated() {
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  const bool sse41 = __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_SSE4_1) != 0;
-  const bool sha = __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (ebx & (1u << 29)) != 0;
-  return sse41 && sha ? compress : nullptr;
+  // Asked once: in a virtual machine CPUID is a trap of microseconds.
+  static const Compress chosen = has_instructions() ? compress : nullptr;
+  return chosen;
 }
+
+Sha256::CompressPair Sha256::accelerated_pair() { return accelerated() != nullptr ? compress_pair : nullptr; }
 
 #else
 
 Sha256::Compress Sha256::accelerated() { return nullptr; }
+
+Sha256::CompressPair Sha256::accelerated_pair() { return nullptr; }
 
 #endif
 
