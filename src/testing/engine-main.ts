@@ -7,12 +7,14 @@ import { Peer } from './peer.js';
 import { Core } from './server/core.js';
 import { dispatcher } from './server/dispatch.js';
 import { profileOf, type VllmVersion } from './server/profile.js';
-import { WorkerProcesses } from './worker-processes.js';
+import { startWorkerProcesses, startWorkersHere } from './worker-processes.js';
+import type { Workers } from './workers.js';
 
 export interface EngineStart {
   readonly version: VllmVersion;
   readonly model: string;
   readonly workers: number;
+  readonly workersInEngine: boolean;
   readonly host: string;
   readonly port: number;
   readonly apiKey: string | null;
@@ -48,23 +50,23 @@ const DEATH_MS = 300;
 /** Time for the workers to leave their group; those that do not end by themselves, as their channel closes. */
 const CLOSE_MS = 1000;
 
-let workers: WorkerProcesses | null = null;
+let workers: Workers | null = null;
 let core: Core | null = null;
 let closing = false;
 
 async function start(options: EngineStart): Promise<EngineStarted> {
   const { model, libraries, receiveTimeoutMs, faults, environment } = options;
-  workers = await WorkerProcesses.start(
-    { model, size: options.workers, libraries, receiveTimeoutMs, faults, environment },
-    () => {
-      // A worker that dies takes the engine with it, as vLLM's executor does.
-      if (core !== null && !closing) {
-        core.dead = true;
-        core.scheduler.abortAll();
-        exitSoon();
-      }
-    },
-  );
+  const setup = { model, size: options.workers, libraries, receiveTimeoutMs, faults };
+  workers = options.workersInEngine
+    ? await startWorkersHere(setup)
+    : await startWorkerProcesses(setup, environment, () => {
+        // A worker that dies takes the engine with it, as vLLM's executor does.
+        if (core !== null && !closing) {
+          core.dead = true;
+          core.scheduler.abortAll();
+          exitSoon();
+        }
+      });
   core = new Core({ ...options, profile: profileOf(options.version) }, workers, exitSoon);
   const server = await listen({
     host: options.host,

@@ -1,112 +1,64 @@
-/** The workers of an engine, as processes. */
+/** Starts the workers of an engine: each in a process of its own, as vLLM does, or all in the engine's process. */
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import type { EngineStart } from './engine-main.js';
 import { spawnProgram } from './entry.js';
-import type { ReferenceFaults } from './faults.js';
 import { Peer } from './peer.js';
-import type { WorkerGroup } from './server/core.js';
-import type { JoinOrder, ReceiveOrder } from './server/transfer-info.js';
-import { combine } from './worker/fingerprint.js';
-import type { WorkerCall, WorkerStart } from './worker-main.js';
+import { Worker, type WorkerStart } from './worker/worker.js';
+import { Workers } from './workers.js';
 
-export class WorkerProcesses implements WorkerGroup {
-  readonly #children: readonly ChildProcess[];
-  readonly #peers: readonly Peer[];
-  readonly vocabulary: number;
-
-  private constructor(children: readonly ChildProcess[], peers: readonly Peer[], vocabulary: number) {
-    this.#children = children;
-    this.#peers = peers;
-    this.vocabulary = vocabulary;
-  }
-
-  /** Starts and loads all workers; `onLost` when one of them ends. */
-  static async start(
-    {
-      environment,
-      ...options
-    }: Omit<WorkerStart, 'rank'> & { readonly environment: EngineStart['environment'] },
-    onLost: (pid: number | undefined) => void,
-  ): Promise<WorkerProcesses> {
-    const children = Array.from({ length: options.size }, () =>
-      spawnProgram('worker-main', 'inherit', environment),
+/** Starts and loads all workers; `onLost` when one of their processes ends. */
+export async function startWorkerProcesses(
+  options: Omit<WorkerStart, 'rank'>,
+  environment: Readonly<Record<string, string>>,
+  onLost: () => void,
+): Promise<Workers> {
+  const children = Array.from({ length: options.size }, () =>
+    spawnProgram('worker-main', 'inherit', environment),
+  );
+  const ports = children.map((child) => new Peer(child, { lost: onLost }));
+  try {
+    const started = await Promise.all(
+      ports.map((port, rank) =>
+        port.call<{ vocabulary: number }>({ kind: 'start', options: { ...options, rank } }),
+      ),
     );
-    const peers = children.map((child) => new Peer(child, { lost: () => onLost(child.pid) }));
-    try {
-      const started = await Promise.all(
-        peers.map((peer, rank) =>
-          peer.call<{ vocabulary: number }>({ kind: 'start', options: { ...options, rank } }),
-        ),
-      );
-      return new WorkerProcesses(children, peers, started[0]?.vocabulary ?? 1);
-    } catch (error) {
-      for (const child of children) {
-        child.kill('SIGKILL');
-      }
-      throw error;
+    return new Workers({
+      ports,
+      pids: children.flatMap((child) => child.pid ?? []),
+      vocabulary: started[0]?.vocabulary ?? 1,
+      close: async () => {
+        await Promise.all(children.map(ended));
+      },
+    });
+  } catch (error) {
+    for (const child of children) {
+      child.kill('SIGKILL');
     }
+    throw error;
   }
+}
 
-  get size(): number {
-    return this.#peers.length;
-  }
+/** Closes the channel and waits until it has ended. */
+async function ended(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const exited = once(child, 'exit');
+  if (child.connected) child.disconnect();
+  await exited;
+}
 
-  get pids(): readonly number[] {
-    return this.#children.flatMap((child) => child.pid ?? []);
-  }
-
-  async load(directory: string): Promise<void> {
-    await this.#all({ kind: 'load', directory });
-  }
-
-  async join(order: JoinOrder): Promise<void> {
-    await this.#all({ kind: 'join', order });
-  }
-
-  async receive(orders: readonly ReceiveOrder[]): Promise<void> {
-    await Promise.all(
-      this.#peers.map((peer, rank) => peer.call({ kind: 'receive', order: orders[rank] } as WorkerCall)),
-    );
-  }
-
-  async leave(): Promise<void> {
-    await this.#all({ kind: 'leave' });
-  }
-
-  checksums(): Promise<readonly ReadonlyMap<string, string>[]> {
-    return this.#all<ReadonlyMap<string, string>>({ kind: 'checksums' });
-  }
-
-  async fingerprint(): Promise<string> {
-    return combine(await this.#all<readonly [number, number]>({ kind: 'fingerprint' }));
-  }
-
-  async reset(): Promise<void> {
-    await this.#all({ kind: 'reset' });
-  }
-
-  async setFaults(faults: ReferenceFaults): Promise<void> {
-    await this.#all({ kind: 'faults', faults });
-  }
-
-  /** Closes the channels and waits until every worker has ended. */
-  async close(): Promise<void> {
-    await Promise.all(
-      this.#children.map(async (child) => {
-        if (child.exitCode === null && child.signalCode === null) {
-          const exited = once(child, 'exit');
-          if (child.connected) {
-            child.disconnect();
-          }
-          await exited;
-        }
-      }),
-    );
-  }
-
-  /** The first failure is told at once; a worker that still waits keeps its later calls waiting. */
-  #all<T>(call: WorkerCall): Promise<T[]> {
-    return Promise.all(this.#peers.map((peer) => peer.call<T>(call)));
-  }
+/** Starts and loads all workers in this process. One that dies takes the process with it. */
+export async function startWorkersHere(options: Omit<WorkerStart, 'rank'>): Promise<Workers> {
+  const workers = await Promise.all(
+    Array.from({ length: options.size }, (_, rank) => Worker.start({ ...options, rank })),
+  );
+  return new Workers({
+    ports: workers.map((worker) => ({
+      call: <T>(call: Parameters<Worker['call']>[0]) => worker.call(call) as Promise<T>,
+    })),
+    pids: [],
+    vocabulary: workers[0]?.vocabulary ?? 1,
+    close: async () => {
+      for (const worker of workers) worker.interrupt();
+    },
+  });
 }
