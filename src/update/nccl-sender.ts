@@ -152,6 +152,10 @@ export class NcclSender {
       masterPort: settings.masterPort,
       timeoutMs: settings.timeouts.rendezvous,
       signal,
+      onSilent: ({ id }) => {
+        if (ledger.is(id, 'serving-old'))
+          ledger.set(id, 'unknown', 'it may be stuck in a group that was given up');
+      },
     });
     return this.#group;
   }

@@ -38,10 +38,24 @@ export async function pauseAll(attempt: Attempt): Promise<void> {
     if (ledger.is(id, 'serving-old')) ledger.set(id, 'paused', 'the pause was not confirmed');
   }
   await resumeUntouched(attempt);
+  for (const [id, error] of failed) {
+    if (!ledger.is(id, 'serving-old') || !mayComeLate(error)) continue;
+    ledger.set(
+      id,
+      'unknown',
+      'it was resumed, but its pause was never answered: should it come late, it stays paused',
+    );
+  }
   if (signal.aborted)
     throw new WeightcastError('WC_UPDATE_ABORTED', 'interrupted while pausing', { phase: 'pause' });
   const [id, error] = [...failed][0] as [string, unknown];
   throw asWeightcastError(error, 'WC_ENGINE_UNREACHABLE', { engine: id, phase: 'pause' });
+}
+
+/** The request was sent and not answered: it may still be on its way. */
+function mayComeLate(error: unknown): boolean {
+  if (!(error instanceof WeightcastError)) return true;
+  return error.details.sent !== false && typeof error.details.status !== 'number';
 }
 
 /** Resumes engines that still hold the old version. */

@@ -31,6 +31,8 @@ export type PushSettings = Pick<
   readonly recover: string | null;
   /** Bytes after which a packed chunk closes. */
   readonly packedBufferBytes: number;
+  /** Where pushes find one another; an empty folder of this run. */
+  readonly stateDir: string;
 };
 
 export interface CoordinatorSetup {

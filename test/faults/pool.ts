@@ -18,6 +18,7 @@ export interface EngineSpec {
   readonly layers: number;
   /** The emulator's switches of its workers. */
   readonly environment: Readonly<Record<string, string>>;
+  readonly workersInEngine: boolean;
 }
 
 /** A parameter's digest by its name, a map a worker. */
@@ -94,10 +95,17 @@ export class Pool {
 
   /** Starts an engine; on the port of one that is gone, or on a free one (0). */
   async start(spec: EngineSpec, port: number): Promise<ReferenceEngine> {
-    const { vllm, workers, layers, environment } = spec;
+    const { vllm, workers, layers, environment, workersInEngine } = spec;
     const model = await this.checkpoint('a', layers);
     this.started += 1;
-    const options: ReferenceEngineOptions = { version: vllm, workers, model, port, environment };
+    const options: ReferenceEngineOptions = {
+      version: vllm,
+      workers,
+      workersInEngine,
+      model,
+      port,
+      environment,
+    };
     return startReferenceEngine(options);
   }
 
@@ -133,7 +141,7 @@ export class Pool {
 
   /** What an engine of this shape holds of each version, as it loads them itself. */
   async #learn(spec: EngineSpec): Promise<Known> {
-    const plain = { ...spec, vllm: '0.32.0' as const, environment: {} };
+    const plain = { ...spec, vllm: '0.32.0' as const, environment: {}, workersInEngine: true };
     const engine = await this.take(plain);
     const known = { digests: new Map<string, Version>(), answers: new Map<string, Version>() };
     for (const version of VERSIONS) {
@@ -159,8 +167,8 @@ export class Pool {
   }
 }
 
-function keyOf({ vllm, workers, layers, environment }: EngineSpec): string {
-  return JSON.stringify([vllm, workers, layers, environment]);
+function keyOf({ vllm, workers, layers, environment, workersInEngine }: EngineSpec): string {
+  return JSON.stringify([vllm, workers, layers, environment, workersInEngine]);
 }
 
 function textOf(digests: Digests): string {

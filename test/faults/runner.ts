@@ -85,12 +85,16 @@ class Run {
   async open(): Promise<void> {
     const { pool } = this.#options;
     const { engines, workers, vllm, layers } = this.#scenario;
+    // A worker that dies alone leaves its engine time for last answers.
+    const workersInEngine = !this.#scenario.steps.some(({ faults }) =>
+      faults.some(({ kind }) => kind.startsWith('peer-dies')),
+    );
     const model = await pool.checkpoint('a', layers);
     const { size } = await stat(join(model, 'model.safetensors'));
     const opened = await Promise.allSettled(
       Array.from({ length: engines }, async (_, index) => {
         const environment = engineEnvironment(this.#scenario, index, size);
-        const spec = { vllm, workers, layers, environment };
+        const spec = { vllm, workers, layers, environment, workersInEngine };
         const engine = await pool.take(spec);
         this.#seats[index] = {
           engine,
@@ -146,6 +150,7 @@ class Run {
       ...scenario,
       recover: recover ? join(this.#options.pool.folder, `${layers}-a`) : null,
       packedBufferBytes: PACKED_BUFFER_BYTES[layers],
+      stateDir: join(this.#folder, 'state'),
     };
   }
 

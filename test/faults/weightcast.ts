@@ -35,6 +35,7 @@ export function optionsOf(engines: readonly string[], settings: PushSettings): F
     clearCache,
     packed,
     packedBufferBytes: settings.packedBufferBytes,
+    stateDir: settings.stateDir,
     timeouts,
     emulate: true,
   };

@@ -31,7 +31,14 @@ export interface GroupOptions {
   /** Milliseconds until every worker has joined and the communicator is ready. */
   readonly timeoutMs: number;
   readonly signal?: AbortSignal | undefined;
+  /** Told of each engine that has not said, when the group is given up, that it has left it: its workers may be stuck in their init. */
+  readonly onSilent: (engine: EngineLink, error: unknown) => void;
 }
+
+/** After a failure: so long engines get to say that they have left. Most do at once, as the store drops their workers. */
+const LEAVE_MS = 2_000;
+/** And at most so long after the deadline: a call returns within a second of its deadline. */
+const LEAVE_LATE_MS = 800;
 
 export interface Group {
   readonly communicator: NativeCommunicator;
@@ -55,9 +62,7 @@ export async function openGroup(options: GroupOptions): Promise<Group> {
 
   const failure = new AbortController();
   setMaxListeners(0, failure.signal);
-  const stop = () => failure.abort(options.signal?.reason);
   options.signal?.throwIfAborted();
-  options.signal?.addEventListener('abort', stop, { once: true });
 
   // With several engines the store's roll call keeps anyone from entering ncclCommInitRank, which never times out, while another refuses.
   const usesStore =
@@ -74,6 +79,8 @@ export async function openGroup(options: GroupOptions): Promise<Group> {
   const posted = usesStore ? null : await uniqueId();
   const communicator = await runtime.communicator(options.device);
   const expected = plan.seats.flatMap((seat) => ranksOf(seat));
+  let leaving: NodeJS.Timeout | undefined;
+  let callOff = (): void => undefined;
   try {
     await using store = usesStore
       ? await openRendezvous({
@@ -82,18 +89,27 @@ export async function openGroup(options: GroupOptions): Promise<Group> {
           uniqueId,
           expected,
           timeoutMs: left(),
-          signal: failure.signal,
         })
       : null;
+    callOff = () => {
+      if (leaving !== undefined) return;
+      leaving = setTimeout(() => failure.abort(), Math.min(LEAVE_MS, left() + LEAVE_LATE_MS));
+      store?.abort();
+      void communicator.abort().catch(() => undefined);
+    };
+    options.signal?.addEventListener('abort', callOff, { once: true });
+    options.signal?.throwIfAborted();
 
     const posts = members.map(async ({ engine }, index) => {
       const seat = plan.seats[index] as RankSeat;
       try {
         await engine.call(engine.admin.initBroadcaster(groupSeat(seat)), {
           signal: failure.signal,
-          timeoutMs: left(),
+          // Rank 0 gives up first; an engine then gets so long to say that it has left.
+          timeoutMs: left() + LEAVE_LATE_MS,
         });
       } catch (error) {
+        if (mayHaveJoined(error)) options.onSilent(engine, error);
         throw asWeightcastError(error, 'WC_ENGINE_UNREACHABLE', { engine: engine.id, phase: 'rendezvous' });
       }
     });
@@ -103,10 +119,7 @@ export async function openGroup(options: GroupOptions): Promise<Group> {
       await communicator.init({ uniqueId: id, worldSize: plan.worldSize, rank: 0, timeoutMs: left() });
       await communicator.allReduce(new Float32Array([0]), left());
     })();
-    await allOrFirstFailure([...posts, joined], () => {
-      failure.abort();
-      void communicator.abort().catch(() => undefined);
-    });
+    await allOrFirstFailure([...posts, joined], callOff);
 
     function groupSeat(seat: RankSeat): GroupSeat {
       return {
@@ -128,7 +141,8 @@ export async function openGroup(options: GroupOptions): Promise<Group> {
     }
     throw asWeightcastError(error, 'WC_NCCL_FAILED', { phase: 'rendezvous' });
   } finally {
-    options.signal?.removeEventListener('abort', stop);
+    clearTimeout(leaving);
+    options.signal?.removeEventListener('abort', callOff);
   }
   return {
     communicator,
@@ -137,6 +151,12 @@ export async function openGroup(options: GroupOptions): Promise<Group> {
     worldSize: plan.worldSize,
     close: () => communicator.destroy(10_000),
   };
+}
+
+/** It was asked, and has answered nothing. */
+function mayHaveJoined(error: unknown): boolean {
+  const details = error instanceof WeightcastError ? error.details : {};
+  return details.sent !== false && typeof details.status !== 'number';
 }
 
 function ranksOf(seat: RankSeat): { rank: number; engine: string }[] {

@@ -75,13 +75,14 @@ export class Rendezvous {
   /**
    * Resolves when every worker has been sent the id.
    * @throws WeightcastError WC_RENDEZVOUS_TIMEOUT, which names who is missing as well as it can be known, or
-   * WC_RENDEZVOUS_ABORTED; the store is closed then
+   * WC_RENDEZVOUS_ABORTED. Until it is closed the store goes on to listen then, and drops every worker that joins: one that finds nobody listening tries
+   * again for five minutes (torch's default), and its engine answers nothing else in that time.
    */
   complete(): Promise<void> {
     return this.#done;
   }
 
-  /** Ends it now: complete() rejects with WC_RENDEZVOUS_ABORTED and this cause, and workers lose their connection. */
+  /** Ends it now: complete() rejects with WC_RENDEZVOUS_ABORTED and this cause, and workers lose their connection, also those that join later. */
   abort(reason?: unknown): void {
     this.#fail('WC_RENDEZVOUS_ABORTED', 'the rendezvous was called off', { cause: reason });
   }
@@ -122,6 +123,10 @@ export class Rendezvous {
   }
 
   #joined(worker: StoreConnection): void {
+    if (this.#settle === null) {
+      worker.destroy();
+      return;
+    }
     if (!this.#workers.has(worker)) this.#workers.set(worker, 'joined');
     this.#advance();
   }
@@ -197,7 +202,7 @@ export class Rendezvous {
   #give(error: WeightcastError): void {
     if (this.#settle === null) return;
     this.#settle.reject(error);
-    void this.#store.close();
+    for (const worker of this.#workers.keys()) worker.destroy();
   }
 }
 
