@@ -6,12 +6,13 @@
 import { basename } from 'node:path';
 import { asWeightcastError } from '../errors.js';
 import { type EngineLink, onAll } from '../fleet/engine.js';
-import { openCheckpoint } from '../weights/checkpoint.js';
+import { type Checkpoint, openCheckpoint } from '../weights/checkpoint.js';
+import { requireUnchanged } from '../weights/unchanged.js';
 import { type Attempt, enginesIn } from './attempt.js';
 import { unlessUnwritable } from './claim/journal.js';
 import { DigestBook } from './digests.js';
 import { pauseModeFor, resetCaches, resume } from './pause.js';
-import { loadFromDisk } from './transfer-files.js';
+import { type DiskVersion, loadFromDisk } from './transfer-files.js';
 import { verifyByDigest } from './verify.js';
 
 export type HealingPlan = 'load-new' | 'load-recover' | 'resume-old' | 'leave';
@@ -50,7 +51,7 @@ export async function heal(given: Attempt, book: DigestBook): Promise<void> {
     onNew: ledger.in('received', 'verified', 'serving-new').length,
     untouched: untouched.length,
     quarantined: quarantined.length,
-    fallback: settings.fallback === 'filesystem' && checkpoint.path !== null,
+    fallback: settings.fallback === 'filesystem' && (await isLoadable(attempt)),
     recover: settings.recover !== null,
     interrupted: attempt.signal.aborted,
   });
@@ -65,7 +66,8 @@ export async function heal(given: Attempt, book: DigestBook): Promise<void> {
       return resume(attempt, untouched, 'serving-old');
     case 'load-new': {
       ledger.enter('heal');
-      await reload(attempt, [...untouched, ...quarantined], checkpoint.path ?? '', book);
+      const directory = checkpoint.path ?? '';
+      await reload(attempt, [...untouched, ...quarantined], { directory, files: checkpoint.files, book });
       for (const engine of enginesIn(attempt, 'received', 'verified')) ledger.healed(engine.id);
       return resume(attempt, enginesIn(attempt, 'received', 'verified'), 'serving-new');
     }
@@ -73,7 +75,8 @@ export async function heal(given: Attempt, book: DigestBook): Promise<void> {
       ledger.enter('heal');
       const directory = settings.recover ?? '';
       const old = { ...attempt, version: `recovered:${basename(directory)}` };
-      await reload(old, [...untouched, ...quarantined], directory, await bookOf(directory));
+      const good = await openCheckpoint(directory);
+      await reload(old, [...untouched, ...quarantined], { directory, files: good.files, book: bookOf(good) });
       const recovered = enginesIn(attempt, 'received', 'verified');
       for (const engine of recovered) ledger.reverted(engine.id);
       return resume(attempt, recovered, 'serving-old');
@@ -85,8 +88,7 @@ export async function heal(given: Attempt, book: DigestBook): Promise<void> {
 async function reload(
   attempt: Attempt,
   engines: readonly EngineLink[],
-  directory: string,
-  book: DigestBook,
+  version: DiskVersion & { readonly book: DigestBook },
 ): Promise<void> {
   const { ledger, settings, journal } = attempt;
   await journal.ask(
@@ -104,11 +106,23 @@ async function reload(
     ledger.quarantine(id, asWeightcastError(error, 'WC_ENGINE_UNREACHABLE', { engine: id, phase: 'heal' }));
   }
   const paused = engines.filter((engine) => !failed.has(engine.id));
-  await loadFromDisk(attempt, paused, directory);
-  if (settings.verify !== 'none') await verifyByDigest(attempt, book, enginesIn(attempt, 'received'));
+  await loadFromDisk(attempt, paused, version);
+  if (settings.verify !== 'none') await verifyByDigest(attempt, version.book, enginesIn(attempt, 'received'));
   await resetCaches(attempt);
 }
 
-async function bookOf(directory: string): Promise<DigestBook> {
-  return new DigestBook(await openCheckpoint(directory), { onProgress: () => undefined, learned: new Map() });
+function bookOf(checkpoint: Checkpoint): DigestBook {
+  return new DigestBook(checkpoint, { onProgress: () => undefined, learned: new Map() });
+}
+
+/** The new version can be loaded: it is a directory, and what was checked before the pause. */
+async function isLoadable({ checkpoint, ledger }: Attempt): Promise<boolean> {
+  if (checkpoint.path === null) return false;
+  try {
+    await requireUnchanged(checkpoint.files);
+    return true;
+  } catch (error) {
+    ledger.note(`no engine was healed with the new version: ${String((error as Error).message)}`);
+    return false;
+  }
 }

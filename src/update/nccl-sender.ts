@@ -11,6 +11,7 @@ import { stagingFor } from '../transports/nccl/wire/memory.js';
 import { planSteps, type WirePlan } from '../transports/nccl/wire/plan.js';
 import { flattenSteps } from '../weights/flatten.js';
 import { orderSteps } from '../weights/order.js';
+import { requireUnchanged } from '../weights/unchanged.js';
 import { runInSlices } from '../weights/yielding.js';
 import type { Attempt, Carrier } from './attempt.js';
 import { filesystemCarrier } from './transfer-files.js';
@@ -97,6 +98,13 @@ export class NcclSender {
     const list = await runInSlices(jsonSteps(update), signal);
     const native = await runInSlices(flattenSteps(plan.frames, checkpoint.files, staging), signal);
     const transfer = await group.communicator.prepare(native, settings.timeouts.update);
+    try {
+      // The files are open now, and each read will see whether somebody wrote to them; this sees what was written before.
+      await requireUnchanged(checkpoint.files, { mayBeGone: true });
+    } catch (error) {
+      await transfer.close().catch(() => undefined);
+      throw error;
+    }
     return ncclCarrier({
       group,
       transfer,

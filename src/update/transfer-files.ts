@@ -1,6 +1,8 @@
 /** The filesystem transport: every engine loads the directory itself (vLLM: /collective_rpc reload_weights). */
 import { asWeightcastError } from '../errors.js';
 import { type EngineLink, onAll } from '../fleet/engine.js';
+import type { CheckpointFile } from '../weights/checkpoint.js';
+import { requireUnchanged } from '../weights/unchanged.js';
 import type { Attempt, Carrier } from './attempt.js';
 import { settled } from './late-answers.js';
 import type { TransferReport } from './types.js';
@@ -12,18 +14,29 @@ export function filesystemCarrier(directory: string): Carrier {
     async transfer(attempt) {
       const began = performance.now();
       attempt.signal.throwIfAborted();
-      await loadFromDisk(attempt, attempt.engines, directory);
+      const { files } = attempt.checkpoint;
+      await requireUnchanged(files);
+      await loadFromDisk(attempt, attempt.engines, { directory, files });
       return filesReport(attempt, performance.now() - began);
     },
     close: async () => undefined,
   };
 }
 
-/** Loads a directory on these paused engines: 'received', or quarantined. A load may be retried, so it also heals. */
+/** What engines load: a directory, and the files of it as they were checked. */
+export interface DiskVersion {
+  readonly directory: string;
+  readonly files: readonly CheckpointFile[];
+}
+
+/**
+ * Loads a directory on these paused engines: 'received', or quarantined, as all are when somebody wrote to the files meanwhile. A load may be retried, so it
+ * also heals.
+ */
 export async function loadFromDisk(
   attempt: Attempt,
   engines: readonly EngineLink[],
-  directory: string,
+  { directory, files }: DiskVersion,
 ): Promise<void> {
   const { ledger, settings, version, journal } = attempt;
   await journal.ask(
@@ -38,7 +51,17 @@ export async function loadFromDisk(
     const setVersion = version === null ? null : engine.admin.setWeightVersion(version);
     if (setVersion !== null) await engine.call(setVersion, { timeoutMs: settings.timeouts.pause });
   });
-  for (const id of done.keys()) ledger.received(id, 'filesystem');
+  const changed: unknown = await requireUnchanged(files, { mayBeGone: true }).catch(
+    (error: unknown) => error,
+  );
+  for (const id of done.keys()) {
+    if (changed === undefined) ledger.received(id, 'filesystem');
+    else
+      ledger.quarantine(
+        id,
+        asWeightcastError(changed, 'WC_CHECKPOINT_CHANGED', { engine: id, phase: 'transfer' }),
+      );
+  }
   for (const [id, error] of failed) {
     ledger.quarantine(id, asWeightcastError(error, 'WC_ENGINE_HTTP', { engine: id, phase: 'transfer' }));
   }

@@ -15,6 +15,8 @@ export interface CheckpointFile {
   readonly path: string;
   /** Size of the whole file, in bytes. */
   readonly byteLength: number;
+  /** Which file it was, and of when; see unchanged.ts. */
+  readonly stamp: string;
 }
 
 export interface Checkpoint {
@@ -135,7 +137,7 @@ function assemble(path: string | null, files: readonly SafetensorsFile[]): Check
   }
   return {
     path,
-    files: files.map(({ path, byteLength }) => ({ path, byteLength })),
+    files: files.map(({ path, byteLength, stamp }) => ({ path, byteLength, stamp })),
     tensors,
     byteLength: tensors.reduce((sum, tensor) => sum + tensor.range.byteLength, 0),
     metadata: files[0]?.metadata ?? new Map(),

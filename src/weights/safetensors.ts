@@ -4,6 +4,7 @@ import { WeightcastError } from '../errors.js';
 import { parseOnThread } from './header/thread.js';
 import { type HeaderColumns, HeaderError, metadataOf, parseHeader, tensorsOf } from './header.js';
 import type { Tensor } from './tensor.js';
+import { stampOf } from './unchanged.js';
 import { runInSlices } from './yielding.js';
 
 const LENGTH_BYTES = 8;
@@ -16,6 +17,8 @@ export interface SafetensorsFile {
   readonly path: string;
   /** Size of the whole file. */
   readonly byteLength: number;
+  /** Which file it was, and of when; see unchanged.ts. */
+  readonly stamp: string;
   /** Where the tensors' bytes begin: the length prefix and the JSON. */
   readonly headerByteLength: number;
   readonly metadata: ReadonlyMap<string, string>;
@@ -55,7 +58,8 @@ export async function readSafetensorsHeader(
     const columns = await parse(raw.header, raw.byteLength - headerByteLength, signal);
     const metadata = await runInSlices(metadataOf(raw.header, columns), signal);
     const tensors = await runInSlices(tensorsOf(columns, { path, headerByteLength }), signal);
-    return { path, byteLength: raw.byteLength, headerByteLength, metadata, tensors };
+    const { byteLength, stamp } = raw;
+    return { path, byteLength, stamp, headerByteLength, metadata, tensors };
   } catch (error) {
     if (!(error instanceof HeaderError)) throw error;
     throw invalid(path, error.message, { tensor: error.tensor, ...error.facts });
@@ -74,13 +78,15 @@ async function parse(header: Buffer, dataBytes: number, signal: AbortSignal | nu
 interface RawHeader {
   readonly header: Buffer;
   readonly byteLength: number;
+  readonly stamp: string;
 }
 
 async function readRaw(path: string): Promise<RawHeader> {
   // Opening a pipe would wait for its writer.
   if (!(await stat(path)).isFile()) throw invalid(path, 'not a regular file');
   await using file = await open(path, 'r');
-  const byteLength = (await file.stat()).size;
+  const status = await file.stat({ bigint: true });
+  const byteLength = Number(status.size);
   if (byteLength < LENGTH_BYTES) throw invalid(path, `${byteLength} bytes: too short for a header`);
   const prefix = await readExactly(file, path, LENGTH_BYTES, 0);
   const length = prefix.readBigUInt64LE();
@@ -90,7 +96,8 @@ async function readRaw(path: string): Promise<RawHeader> {
   if (length > BigInt(byteLength - LENGTH_BYTES)) {
     throw invalid(path, `a header of ${length} bytes in a file of ${byteLength} bytes`);
   }
-  return { header: await readExactly(file, path, Number(length), LENGTH_BYTES), byteLength };
+  const header = await readExactly(file, path, Number(length), LENGTH_BYTES);
+  return { header, byteLength, stamp: stampOf(status) };
 }
 
 async function readExactly(

@@ -63,7 +63,7 @@ export const KINDS = {
   'peer-dies-after': nccl(['receive'], 'after the last broadcast'),
   'dead-root': nccl(['receive'], 'rank 0 dies in a broadcast; before and after it is coordinator-killed'),
   'version-mismatch': nccl(['init'], 'versions are compared in init'),
-  'out-of-memory': nccl(['init', 'receive']),
+  'out-of-memory': nccl(['init'], 'rank 0 takes its staging memory before the pause'),
   'async-error': nccl(['receive'], 'the emulator raises it after a broadcast'),
   'group-depth-leak': nccl(['init'], 'a failed init leaks it'),
   'no-driver': nccl(['init'], 'rank 0 opens its device before the group'),
@@ -76,7 +76,11 @@ export const KINDS = {
   missing: everywhere('disk'),
   truncated: everywhere('disk'),
   /** Other bytes of the same size. */
-  changed: everywhere('disk'),
+  changed: {
+    layer: 'disk',
+    phases: PHASES.filter((phase) => phase !== 'preflight'),
+    why: 'before it is opened it is another whole checkpoint',
+  },
 
   'coordinator-killed': everywhere('process'),
   'engine-killed': everywhere('process'),

@@ -77,8 +77,8 @@ function judgeClaim(
   add: (invariant: Invariant, message: string) => void,
 ): void {
   const claim = claimOf(facts, engine.url);
-  // Who was killed behind a push that had no more to ask of it, can't be blamed on it.
-  if (engine.replaced !== null) return;
+  // Who dies behind a push that had no more to ask of it, can't be blamed on it.
+  if (engine.replaced !== null || diesByItself(facts, engine)) return;
   const wrong = (what: string): void => {
     const silent = engine.alive && (engine.stuck || engine.state?.paused != null);
     add(silent ? 'paused' : 'claim', `${what}, and ${describe(engine)}`);
@@ -101,6 +101,14 @@ function judgeClaim(
     case 'unknown':
       return;
   }
+}
+
+/** One of its workers was made to die. */
+function diesByItself({ step, engines }: StepFacts, engine: EngineFacts): boolean {
+  const index = engines.indexOf(engine);
+  return (
+    !engine.alive && step.faults.some((fault) => fault.kind.startsWith('peer-dies') && fault.engine === index)
+  );
 }
 
 function describe({ alive, stuck, state, holds }: EngineFacts): string {

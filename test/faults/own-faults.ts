@@ -7,19 +7,17 @@ type Environment = Readonly<Record<string, string>>;
 const switches = (faults: string): Environment => ({ WEIGHTCAST_EMULATOR_FAULTS: faults });
 
 /** The emulator's switches of one engine's workers. Counts are of the whole life of a process, so they strike in the first push. */
-export function engineEnvironment(scenario: Scenario, engine: number, modelBytes: number): Environment {
-  const faults = scenario.steps.flatMap(({ faults }) => faults).filter((fault) => fault.engine === engine);
-  return Object.assign({}, ...faults.map((fault) => environmentOf(fault, modelBytes / scenario.workers)));
+export function engineEnvironment({ steps }: Scenario, engine: number): Environment {
+  const faults = steps.flatMap(({ faults }) => faults).filter((fault) => fault.engine === engine);
+  return Object.assign({}, ...faults.map(environmentOf));
 }
 
-function environmentOf(fault: Fault, bytes: number): Environment {
+function environmentOf(fault: Fault): Environment {
   const nth = 1 + Math.floor(fault.chance * 6);
   switch (fault.kind) {
     case 'version-mismatch':
     case 'group-depth-leak':
       return { WEIGHTCAST_EMULATOR_NCCL_VERSION: '22809' };
-    case 'out-of-memory':
-      return fault.phase === 'receive' ? switches(`out-of-memory=${Math.ceil(bytes) + 40_000}`) : {};
     case 'async-error':
       return switches(`async-error=${nth}`);
     case 'peer-dies-in':
@@ -50,7 +48,7 @@ function ownOf(fault: Fault): Environment {
     case 'group-depth-leak':
       return switches(fault.kind);
     case 'out-of-memory':
-      return fault.phase === 'init' ? switches('out-of-memory=1000') : {};
+      return switches('out-of-memory=1000');
     default:
       return {};
   }

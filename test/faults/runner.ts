@@ -1,5 +1,5 @@
 /** Runs one scenario: engines from the pool, a proxy before each, faults armed push by push, facts after each push. */
-import { rm, stat } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ReferenceEngine } from '../../src/testing/index.js';
@@ -89,11 +89,9 @@ class Run {
     const workersInEngine = !this.#scenario.steps.some(({ faults }) =>
       faults.some(({ kind }) => kind.startsWith('peer-dies')),
     );
-    const model = await pool.checkpoint('a', layers);
-    const { size } = await stat(join(model, 'model.safetensors'));
     const opened = await Promise.allSettled(
       Array.from({ length: engines }, async (_, index) => {
-        const environment = engineEnvironment(this.#scenario, index, size);
+        const environment = engineEnvironment(this.#scenario, index);
         const spec = { vllm, workers, layers, environment, workersInEngine };
         const engine = await pool.take(spec);
         this.#seats[index] = {

@@ -66,6 +66,7 @@ export function needsProcess({ steps }: Scenario): boolean {
     'dead-root',
     'no-driver',
     'no-device',
+    'out-of-memory',
     'group-depth-leak',
   ];
   return steps.some(({ faults }) => faults.some(({ kind }) => kinds.includes(kind)));
