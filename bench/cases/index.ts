@@ -8,5 +8,6 @@ export const cases: Readonly<Record<string, () => Promise<BenchCase>>> = {
   'gpu-pipeline': async () => (await import('../gpu/cases/pipeline.js')).pipeline,
   'gpu-recovery': async () => (await import('../gpu/cases/recovery.js')).recovery,
   transfer: async () => (await import('./transfer.js')).transfer,
+  rendezvous: async () => (await import('./rendezvous.js')).rendezvous,
   sha256: async () => (await import('./sha256.js')).sha256,
 };
