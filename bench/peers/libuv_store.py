@@ -1,6 +1,7 @@
 """torch's own libuv TCPStore server as rank 0 of a vLLM group: argv is the number of workers.
 
-Prints its port, serves the pickled id once all have joined, prints its CPU seconds at the end of stdin.
+Like bench/cases/rendezvous/server.ts: for the line on stdin it prints its port, and its CPU seconds when the clients have the id,
+which it is told by a second line.
 """
 
 import datetime
@@ -11,16 +12,23 @@ import sys
 import torch
 import torch.distributed as dist
 
+
+def cpu_seconds():
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
 _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
+print(torch.__version__, flush=True)
+sys.stdin.readline()
+began = cpu_seconds()
 # As StatelessProcessGroup does it: a socket of its own, handed over. It listens before its port is told.
 listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
 listener.bind(("127.0.0.1", 0))
 listener.listen(4096)
 port = listener.getsockname()[1]
-usage = resource.getrusage(resource.RUSAGE_SELF)
-print(torch.__version__, port, flush=True)
+print(port, flush=True)
 store = dist.TCPStore(
     "127.0.0.1",
     port,
@@ -31,6 +39,5 @@ store = dist.TCPStore(
     use_libuv=True,
 )
 store.set("broadcast_from/0/0", bytes(247))
-sys.stdin.read()
-now = resource.getrusage(resource.RUSAGE_SELF)
-print(now.ru_utime + now.ru_stime - usage.ru_utime - usage.ru_stime, flush=True)
+sys.stdin.readline()
+print(cpu_seconds() - began, flush=True)

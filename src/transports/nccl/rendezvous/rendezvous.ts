@@ -42,6 +42,7 @@ export class Rendezvous {
   readonly #engineAddresses = new Map<string, ReadonlySet<string>>();
   readonly #done: Promise<void>;
   #settle: { resolve(): void; reject(error: WeightcastError): void } | null = null;
+  #servedCount = 0;
   #deserters = 0;
   #refused = 0;
   #lastRefusal: string | null = null;
@@ -139,7 +140,10 @@ export class Rendezvous {
   }
 
   #served(worker: StoreConnection): void {
-    if (this.#workers.has(worker)) this.#workers.set(worker, 'served');
+    if (this.#workers.get(worker) === 'joined') {
+      this.#workers.set(worker, 'served');
+      this.#servedCount += 1;
+    }
     this.#advance();
   }
 
@@ -150,7 +154,7 @@ export class Rendezvous {
       if (typeof uniqueId === 'function') this.#publishLater(uniqueId);
       else this.#store.set(UNIQUE_ID_KEY, pickleUniqueId(uniqueId));
     }
-    if (this.#servedCount() >= expected.length) this.#settle?.resolve();
+    if (this.#servedCount >= expected.length) this.#settle?.resolve();
   }
 
   #publishLater(uniqueId: () => Promise<Uint8Array>): void {
@@ -162,15 +166,11 @@ export class Rendezvous {
     );
   }
 
-  #servedCount(): number {
-    return [...this.#workers.values()].filter((state) => state === 'served').length;
-  }
-
   #expire(): void {
     const { expected, timeoutMs } = this.#options;
     const joinedFrom = [...this.#workers.keys()].map((worker) => worker.remoteAddress);
     const roll = callRoll({ expected, joinedFrom, engineAddresses: this.#engineAddresses });
-    const served = this.#servedCount();
+    const served = this.#servedCount;
     const idle = this.#published ? `; the unique id was published and ${served} took it` : '';
     const lost = this.#deserters > 0 ? `; ${this.#deserters} joined and went away` : '';
     const refused =

@@ -1,13 +1,14 @@
 import type { Memory } from './limits.js';
 
 const KEEP = 64 * 1024;
+const EMPTY = Buffer.alloc(0);
 
 /**
  * Received bytes in one contiguous buffer that grows by doubling, so that any fragmentation costs O(n), and only bytes that
  * really arrived cost memory.
  */
 export class ByteQueue {
-  #buffer = Buffer.alloc(0);
+  #buffer = EMPTY;
   #start = 0;
   #end = 0;
   readonly #memory: Memory | null;
