@@ -28,7 +28,7 @@ const GOAL_ABOVE_STAGING = 64 * MIB;
 
 export const transfer: BenchCase = {
   name: 'transfer',
-  about: `A sharded checkpoint from files (in the page cache) to ${RECEIVERS} receivers over the emulator, from the first read to the last byte sent, in broadcasts of ${PACKED_BUFFER_BYTES / MIB} MiB: a plain C program that reads and sends the same, and vLLM's own packed producer.`,
+  about: `A sharded checkpoint from files (in the page cache) to ${RECEIVERS} receivers over the emulator, from the first read to the last byte sent (staging memory is there, as in every update of a session but the first), in broadcasts of ${PACKED_BUFFER_BYTES / MIB} MiB: a plain C program that reads and sends the same, and vLLM's own packed producer.`,
   timeoutMs: 540_000,
   async run(context) {
     const { quick, signal } = context;

@@ -134,17 +134,24 @@ int main(int argc, char **argv) {
   void *collectives = make_stream();
   void *comm = join_group(id, atoi(argv[3]), 0, collectives);
 
-  const double start = now_seconds(), cpu_start = cpu_seconds();
+  // Memory that is written here is committed: emulated memory else is when it is first used.
   piece = calloc((size_t)pieces, sizeof *piece);
   filled_bytes = calloc((size_t)pieces, sizeof *filled_bytes);
-  for (int i = 0; i < pieces; i++) CHECK(api.cuMemHostAlloc((void **)&piece[i], piece_bytes, 0));
+  for (int i = 0; i < pieces; i++) {
+    CHECK(api.cuMemHostAlloc((void **)&piece[i], piece_bytes, 0));
+    memset(piece[i], 0, piece_bytes);
+  }
   DevicePointer slot[2];
   void *sent[2], *staged[2], *copies = make_stream();
   for (int i = 0; i < 2; i++) {
     CHECK(api.cuMemAlloc_v2(&slot[i], largest));
+    CHECK(api.cuMemsetD8Async(slot[i], 0, largest, copies));
     sent[i] = make_event();
     staged[i] = make_event();
   }
+  CHECK(api.cuStreamSynchronize(copies));
+
+  const double start = now_seconds(), cpu_start = cpu_seconds();
   sem_init(&filled, 0, 0);
   sem_init(&empty, 0, (unsigned)pieces);
   pthread_t reader;
