@@ -65,7 +65,11 @@ export function createHttpClient(options: HttpClientOptions = {}): HttpClient {
 const MAX_BODY_BYTES = 64 * 1024 * 1024;
 
 class PooledClient implements HttpClient {
-  readonly #agent: Agent;
+  /** By origin. */
+  readonly #agents = new Map<string, Agent>();
+  /** Agents that end with the requests that they carry. */
+  readonly #leaving = new Set<Agent>();
+  readonly #connectTimeoutMs: number;
   readonly #budgets: Readonly<Record<Budget, Deadline>>;
   readonly #retry: RetryPolicy;
   readonly #maxBodyBytes: number;
@@ -75,7 +79,13 @@ class PooledClient implements HttpClient {
     this.#budgets = { ...DEFAULT_BUDGETS, ...options.budgets };
     this.#retry = { ...DEFAULT_RETRY, ...options.retry };
     this.#maxBodyBytes = options.maxBodyBytes ?? MAX_BODY_BYTES;
-    this.#agent = new Agent({
+    this.#connectTimeoutMs = options.connectTimeoutMs ?? 5_000;
+  }
+
+  #agentOf(origin: string): Agent {
+    const known = this.#agents.get(origin);
+    if (known !== undefined) return known;
+    const agent = new Agent({
       // One request a connection: a /health never waits behind a long /update_weights.
       pipelining: 1,
       connections: 32,
@@ -86,8 +96,22 @@ class PooledClient implements HttpClient {
       // The deadlines are ours too.
       headersTimeout: 0,
       bodyTimeout: 0,
-      connect: { timeout: options.connectTimeoutMs ?? 5_000 },
+      connect: { timeout: this.#connectTimeoutMs },
     });
+    this.#agents.set(origin, agent);
+    return agent;
+  }
+
+  /** uvicorn drops a connection just after an unhandled exception's 500, and does not say so: nothing may be sent on it any more. */
+  #dropConnections(origin: string): void {
+    const agent = this.#agents.get(origin);
+    if (agent === undefined) return;
+    this.#agents.delete(origin);
+    this.#leaving.add(agent);
+    void agent.close().then(
+      () => this.#leaving.delete(agent),
+      () => this.#leaving.delete(agent),
+    );
   }
 
   async exchange<T>(engine: EngineTarget, exchange: Exchange<T>, options: ExchangeOptions = {}): Promise<T> {
@@ -134,7 +158,7 @@ class PooledClient implements HttpClient {
     signal?.addEventListener('abort', onAbort, { once: true });
     try {
       const url = new URL(site.url);
-      const response = await this.#agent.request({
+      const response = await this.#agentOf(url.origin).request({
         origin: url.origin,
         path: `${url.pathname}${url.search}`,
         method: exchange.method,
@@ -143,6 +167,7 @@ class PooledClient implements HttpClient {
         signal: stop.signal,
       });
       const text = await readBounded(response.body, this.#maxBodyBytes, site);
+      if (response.statusCode >= 500) this.#dropConnections(url.origin);
       const contentType = response.headers['content-type'];
       return {
         status: response.statusCode,
@@ -159,7 +184,9 @@ class PooledClient implements HttpClient {
   }
 
   close(): Promise<void> {
-    this.#closing ??= this.#agent.destroy();
+    this.#closing ??= Promise.all(
+      [...this.#agents.values(), ...this.#leaving].map((agent) => agent.destroy()),
+    ).then(() => undefined);
     return this.#closing;
   }
 

@@ -109,6 +109,23 @@ describe('connections', () => {
     );
   });
 
+  it('are not used again after a 500: uvicorn drops them then, without having said so', async () => {
+    await withServer(
+      (request, response) => sendJson(response, request.path === '/start_weight_update' ? 500 : 200, {}),
+      async ({ target, received }) => {
+        await withClient({}, async (http) => {
+          for (let i = 0; i < 5; i += 1) await http.exchange(target, call());
+          const start = call({ path: '/start_weight_update', retryable: false });
+          await expectCode(http.exchange(target, start), 'WC_ENGINE_HTTP');
+          const before = new Set(received.map(({ port }) => port));
+          for (let i = 0; i < 5; i += 1) await http.exchange(target, call());
+          const after = received.slice(6).map(({ port }) => port);
+          expect(after.filter((port) => before.has(port))).toEqual([]);
+        });
+      },
+    );
+  });
+
   it('are enough that a long update does not hold up a health check', async () => {
     let finish = () => {};
     await withServer(
