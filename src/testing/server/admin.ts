@@ -1,6 +1,7 @@
 /** Health, pause, caches: the handlers that every version has. */
 import type { Core } from './core.js';
-import { type Answer, badRequest, empty, json, serverError } from './replies.js';
+import { type Answer, badRequest, empty, json, serverError, workerFailure } from './replies.js';
+import { hasBytes } from './session.js';
 import {
   choice,
   invalid,
@@ -140,7 +141,13 @@ const weightChecker: Handler = async (core, request) => {
   if (action === 'compare' && !isObject(baseline)) {
     throw new Refusal(badRequest("action='compare' requires a 'baseline' object"));
   }
-  const perWorker = await core.utility(() => core.workers.checksums());
+  const perWorker = await core.utility(() => {
+    if (!hasBytes(core.session)) {
+      const text = 'Cannot copy out of meta tensor; no data!';
+      throw new Refusal(workerFailure(core.profile, text, 'compute_weight_checksums'));
+    }
+    return core.workers.checksums();
+  });
   const checksums = Object.fromEntries(
     perWorker.flatMap((sums, rank) =>
       [...sums].map(([name, sum]) => [`dp0:pp0:pcp0:tp${rank}:${name}`, sum] as const),

@@ -36,13 +36,13 @@ export function serverError(profile: Profile, message: string): Answer {
   return failure(500, 'InternalServerError', message);
 }
 
-/** An exception in a worker, as it arrives at the API process through collective_rpc. */
-export function workerFailure(profile: Profile, message: string): Answer {
+/** An exception in a worker, as it arrives at the API process through collective_rpc, or under the name of the engine's own method. */
+export function workerFailure(profile: Profile, message: string, method = 'collective_rpc'): Answer {
   const inner =
     profile.workerErrors === 'wrapped'
       ? `Worker failed with error '${message}', please check the stack trace above for the root cause`
       : message;
-  return serverError(profile, `Call to collective_rpc method failed: ${inner}`);
+  return serverError(profile, `Call to ${method} method failed: ${inner}`);
 }
 
 export const engineDead = (profile: Profile): Answer => serverError(profile, profile.deadMessage);

@@ -62,3 +62,7 @@ export function finished(profile: Profile, session: Session): Session {
 export const reloaded = (session: Session): Session => ({ ...session, stripped: false, failed: false });
 
 export const reloadFailed = (session: Session): Session => ({ ...session, stripped: true });
+
+/** Layers that are stripped and not loaded again have no bytes to hash: their tensors are on torch's meta device (seen on 0.32). */
+export const hasBytes = ({ stripped, received, failed }: Session): boolean =>
+  !stripped || (received > 0 && !failed);

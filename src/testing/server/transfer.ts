@@ -161,7 +161,7 @@ const startDraft: Handler = (core) =>
 
 const shutdown: Handler = (core) =>
   core.utility(async () => {
-    if (core.session.active && core.profile.reusesMetadata) {
+    if (core.session.active) {
       throw new WorkerError('Cannot release a trainer connection during a weight update');
     }
     await core.workers.leave();
