@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
  * What happens to one request.
  * answer: the engine never sees it · rewrite: the engine does it, and another body is answered · lose: the engine does it, and the connection
  * drops before the answer · drop: the connection drops and the engine never sees it · silence: nobody ever answers ·
- * watch: passes unchanged, once `seen` was called
+ * late: nobody answers, and the engine does it once `until` has resolved · watch: passes unchanged, once `seen` was called
  */
 export type Step =
   | { readonly kind: 'answer'; readonly status?: number; readonly body: unknown }
@@ -14,6 +14,7 @@ export type Step =
   | { readonly kind: 'lose' }
   | { readonly kind: 'drop' }
   | { readonly kind: 'silence' }
+  | { readonly kind: 'late'; readonly until: Promise<void> }
   | { readonly kind: 'watch'; readonly seen: () => void };
 
 export interface ScriptedProxy {
@@ -68,6 +69,10 @@ export async function scriptedProxy(target: string): Promise<ScriptedProxy> {
       case 'drop':
         outgoing.destroy();
         return;
+      case 'late':
+        await step.until;
+        await forward(target, incoming, null, body);
+        return;
       case 'answer':
         reply(outgoing, step.status ?? 200, 'application/json', JSON.stringify(step.body));
         return;
@@ -111,17 +116,18 @@ function reply(outgoing: ServerResponse, status: number, contentType: string, bo
   outgoing.end(body);
 }
 
-/** Passes the request on; a client that goes away takes the engine's request with it. */
+/** Passes the request on; a client that goes away takes the engine's request with it, unless there is none to wait for. */
 function forward(
   target: string,
   incoming: IncomingMessage,
-  outgoing: ServerResponse,
+  outgoing: ServerResponse | null,
   body: Buffer,
 ): Promise<Upstream> {
   return new Promise((resolve, reject) => {
     const passed = request(
       target + (incoming.url ?? '/'),
-      { method: incoming.method, headers: incoming.headers },
+      // A connection each: a server that closes one after an error must not take the next request with it.
+      { method: incoming.method, headers: { ...incoming.headers, connection: 'close' }, agent: false },
       (answer) => {
         bodyOf(answer).then(
           (received) =>
@@ -135,7 +141,7 @@ function forward(
       },
     );
     passed.once('error', reject);
-    outgoing.once('close', () => passed.destroy());
+    outgoing?.once('close', () => passed.destroy());
     passed.end(body);
   });
 }
