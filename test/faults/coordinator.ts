@@ -33,6 +33,8 @@ export type PushSettings = Pick<
   readonly packedBufferBytes: number;
   /** Where pushes find one another; an empty folder of this run. */
   readonly stateDir: string;
+  /** A process beside the coordinator's own; default none. */
+  readonly guardian?: boolean;
 };
 
 export interface CoordinatorSetup {

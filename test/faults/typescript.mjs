@@ -14,8 +14,8 @@ if (isMainThread) register(import.meta.url);
 
 /** `./x.js` beside a TypeScript file is `./x.ts`; what lies in src/ is taken from dist/. */
 export function resolve(specifier, context, next) {
-  if (!specifier.startsWith('.') || !context.parentURL?.startsWith(`${root}test/`))
-    return next(specifier, context);
+  const ours = ['test/', 'bench/'].some((folder) => context.parentURL?.startsWith(root + folder));
+  if (!specifier.startsWith('.') || !ours) return next(specifier, context);
   const url = new URL(specifier, context.parentURL).href;
   if (url.startsWith(`${root}src/`)) return next(`${root}dist/${url.slice(root.length + 4)}`, context);
   return next(url.replace(/\.js$/, '.ts'), context);

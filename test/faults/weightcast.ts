@@ -37,6 +37,7 @@ export function optionsOf(engines: readonly string[], settings: PushSettings): F
     packedBufferBytes: settings.packedBufferBytes,
     stateDir: settings.stateDir,
     timeouts,
+    guardian: settings.guardian ?? false,
     emulate: true,
   };
 }

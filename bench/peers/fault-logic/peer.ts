@@ -6,7 +6,10 @@ export interface PeerEngine {
   readonly workers: number;
 }
 
-/** Real seconds, as the peers' sources have them, to milliseconds here: every timeout and wait of a peer keeps its ratio to the others. */
+/** No timeout is shorter: a busy machine must not fail anybody. */
+export const SHORTEST_TIMEOUT_MS = 1_500;
+
+/** Seconds, as the peers' sources have them, to milliseconds here: waits and timeouts keep their ratios, down to the shortest timeout. */
 export class Clock {
   readonly msPerSecond: number;
 
@@ -14,8 +17,12 @@ export class Clock {
     this.msPerSecond = msPerSecond;
   }
 
-  ms(seconds: number): number {
+  wait(seconds: number): number {
     return seconds * this.msPerSecond;
+  }
+
+  timeout(seconds: number): number {
+    return Math.max(SHORTEST_TIMEOUT_MS, this.wait(seconds));
   }
 }
 
@@ -58,6 +65,12 @@ export class StatusError extends PeerError {
 
 /** No answer: timeouts, refused and reset connections, answers that are cut off. */
 export class TransportError extends PeerError {}
+
+/** The engines that an error names. */
+export function namedIn(error: unknown): string[] {
+  if (error instanceof AggregateError) return [...new Set(error.errors.flatMap(namedIn))];
+  return error instanceof PeerError ? [error.url] : [];
+}
 
 /** Runs work that must end with the peer's processes: rejects as soon as the signal is aborted. */
 export function untilKilled<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {

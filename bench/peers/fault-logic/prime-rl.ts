@@ -41,7 +41,7 @@ export const primeRl: PeerLogic = async (push) => {
   try {
     const weights = await holdWeights(push.checkpoint, push.packedBufferBytes);
     await untilKilled(push.signal, waitForReady(job));
-    rank0 = await Rank0.open(push.engines, push.clock.ms(STORE_TIMEOUT));
+    rank0 = await Rank0.open(push.engines, push.clock.timeout(STORE_TIMEOUT));
     await untilKilled(push.signal, bothProcesses(job, rank0, weights));
   } finally {
     // Whichever process fails, the launcher ends the other: the orchestrator's requests and the trainer's communicator go.
@@ -80,7 +80,7 @@ async function gather(
 async function waitForReady(job: PeerPush): Promise<void> {
   const { clock, signal } = job;
   await gather(job, async ({ url }) => {
-    const endsAt = performance.now() + clock.ms(HEALTH_TIMEOUT);
+    const endsAt = performance.now() + clock.timeout(HEALTH_TIMEOUT);
     for (;;) {
       try {
         await send(url, { method: 'GET', path: '/health', ...NO_TIMEOUT, signal });
@@ -88,7 +88,7 @@ async function waitForReady(job: PeerPush): Promise<void> {
       } catch (error) {
         if (error instanceof StatusError && error.status === 404) return;
         if (signal.aborted || performance.now() > endsAt) throw error;
-        await sleep(clock.ms(HEALTH_INTERVAL), undefined, { signal });
+        await sleep(clock.wait(HEALTH_INTERVAL), undefined, { signal });
       }
     }
   });
@@ -139,16 +139,16 @@ async function adminPost(
       await send(url, {
         path,
         body,
-        connectMs: clock.ms(CONNECT_TIMEOUT),
-        readMs: clock.ms(timeout),
+        connectMs: clock.timeout(CONNECT_TIMEOUT),
+        readMs: clock.timeout(timeout),
         signal,
       });
       return;
     } catch (error) {
       const again = error instanceof TransportError || (error instanceof StatusError && error.status >= 500);
-      const over = attempt >= ATTEMPTS || performance.now() - began >= clock.ms(2 * timeout);
+      const over = attempt >= ATTEMPTS || performance.now() - began >= 2 * clock.timeout(timeout);
       if (!again || over || signal.aborted) throw error;
-      await sleep(clock.ms(Math.min(LONGEST_WAIT, 2 ** (attempt - 1))), undefined, { signal });
+      await sleep(clock.wait(Math.min(LONGEST_WAIT, 2 ** (attempt - 1))), undefined, { signal });
     }
   }
 }

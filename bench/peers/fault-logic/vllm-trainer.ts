@@ -38,7 +38,7 @@ async function runScript(push: PeerPush, weights: HeldWeights): Promise<void> {
   await onAll(push, ({ url }) =>
     send(url, { method: 'GET', path: '/get_world_size', ...both(push, WORLD_SIZE_TIMEOUT) }),
   );
-  const rank0 = await Rank0.open(push.engines, push.clock.ms(STORE_TIMEOUT));
+  const rank0 = await Rank0.open(push.engines, push.clock.timeout(STORE_TIMEOUT));
   /** The call that runs on a thread: the interpreter joins it when the script ends, however it ends. */
   const thread: { call: Promise<void> } = { call: Promise.resolve() };
   try {
@@ -103,5 +103,5 @@ async function onAll(
 
 /** requests' `timeout=`: to connect, and between bytes. */
 function both({ clock, signal }: PeerPush, seconds: number) {
-  return { connectMs: clock.ms(seconds), readMs: clock.ms(seconds), signal };
+  return { connectMs: clock.timeout(seconds), readMs: clock.timeout(seconds), signal };
 }

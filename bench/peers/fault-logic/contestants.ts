@@ -1,0 +1,136 @@
+/** Who is put under the same faults, and how each is set up. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { FaultPhase } from '../../../test/faults/catalogue.js';
+import {
+  type Coordinator,
+  CoordinatorKilled,
+  type CoordinatorSetup,
+} from '../../../test/faults/coordinator.js';
+import { forkedWeightcast } from '../../../test/faults/forked.js';
+import { planScenario } from '../../../test/faults/planner.js';
+import { needsProcess, type Scenario, type ScenarioTimeouts } from '../../../test/faults/scenario.js';
+import { weightcast } from '../../../test/faults/weightcast.js';
+import { type PeerName, peerInProcess } from './coordinator.js';
+import { peerForked } from './forked.js';
+import { Clock } from './peer.js';
+
+export interface Contestant {
+  readonly name: string;
+  /** What it is, in the table. */
+  readonly title: string;
+  scenario(seed: number): Scenario;
+  factory(scenario: Scenario, setup: CoordinatorSetup): Coordinator;
+}
+
+/** A guardian gets so long to put right what a killed push left. */
+const GUARDIAN_MS = 5_000;
+
+/** Every deadline of ours has the length of the one that vLLM's example and client give to the same call: 60 s, 300 s. */
+function timeouts(msPerSecond: number): ScenarioTimeouts {
+  const clock = new Clock(msPerSecond);
+  const [short, long] = [clock.timeout(60), clock.timeout(300)];
+  return {
+    probe: short,
+    pause: short,
+    resume: short,
+    rendezvous: long,
+    update: long,
+    checksum: long,
+    score: short,
+  };
+}
+
+/** The push of the seed's scenario that is disturbed, and no other; one transport, one packing, one version of the engines. */
+function disturbedPush(seed: number, msPerSecond: number): Scenario {
+  const planned = planScenario(seed);
+  const faults = planned.steps.flatMap((step) => step.faults);
+  return {
+    ...planned,
+    vllm: '0.32.0',
+    transport: 'nccl',
+    fallback: 'none',
+    recover: false,
+    // 'auto' proves the first update so.
+    verify: 'digest',
+    pauseMode: 'keep',
+    packed: true,
+    timeouts: timeouts(msPerSecond),
+    steps: [{ version: 'b', faults }],
+  };
+}
+
+/** Faults of calls that a peer does not make do not exist for it. */
+function without(phases: readonly FaultPhase[], scenario: Scenario): Scenario {
+  const steps = scenario.steps.map(({ version, faults }) => ({
+    version,
+    faults: faults.filter(({ phase }) => !phases.includes(phase)),
+  }));
+  return { ...scenario, steps };
+}
+
+function ours(name: string, title: string, fallback: Scenario['fallback'], msPerSecond: number): Contestant {
+  return {
+    name,
+    title,
+    scenario: (seed) => ({ ...disturbedPush(seed, msPerSecond), fallback }),
+    factory: (scenario, setup) => {
+      // Its recovery has no other means than its push had.
+      const settings = { ...setup.settings, fallback };
+      if (!needsProcess(scenario)) return weightcast({ ...setup, settings });
+      // As the command line runs it.
+      const process = forkedWeightcast({ ...setup, settings: { ...settings, guardian: true } });
+      return { ...process, push: (job) => process.push(job).catch(awaitGuardian) };
+    },
+  };
+}
+
+async function awaitGuardian(error: unknown): Promise<never> {
+  if (error instanceof CoordinatorKilled) await sleep(GUARDIAN_MS);
+  throw error;
+}
+
+function peer(
+  name: PeerName,
+  title: string,
+  setUp: {
+    readonly vllm: Scenario['vllm'];
+    readonly lacks: readonly FaultPhase[];
+    readonly msPerSecond: number;
+  },
+): Contestant {
+  const { vllm, lacks, msPerSecond } = setUp;
+  return {
+    name,
+    title,
+    scenario: (seed) => without(lacks, { ...disturbedPush(seed, msPerSecond), vllm }),
+    factory: (scenario, setup) => {
+      // The simulator gives the recovery more time, so that nothing of it is late.
+      const recovers = setup.settings.timeouts !== scenario.timeouts;
+      const pace = recovers ? 2 * msPerSecond : msPerSecond;
+      const options = { peer: name, workers: scenario.workers, msPerSecond: pace };
+      return needsProcess(scenario) ? peerForked(options, setup) : peerInProcess(options, setup);
+    },
+  };
+}
+
+export function contestants(msPerSecond: number): readonly Contestant[] {
+  return [
+    ours('weightcast', 'weightcast', 'none', msPerSecond),
+    ours('weightcast-files', 'weightcast, `--fallback filesystem`', 'filesystem', msPerSecond),
+    peer('prime-rl', "prime-rl's order of calls", {
+      vllm: '0.20.2',
+      lacks: ['start', 'finish', 'verify', 'reset'],
+      msPerSecond,
+    }),
+    peer('vllm-trainer', "vLLM's trainer client, one group", {
+      vllm: '0.32.0',
+      lacks: ['verify', 'reset'],
+      msPerSecond,
+    }),
+    peer('vllm-trainer-per-server', "vLLM's trainer client, a group a server", {
+      vllm: '0.32.0',
+      lacks: ['verify', 'reset'],
+      msPerSecond,
+    }),
+  ];
+}

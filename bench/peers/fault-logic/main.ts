@@ -1,0 +1,104 @@
+/**
+ * The same faults against weightcast and against the logic of the peers: `npm run bench:faults -- --runs 500 --seed 1`.
+ *
+ * --runs N · --seed S (the first) · --lanes N (side by side) · --ms-per-second N (of the peers' clock) · --only NAME,… (contestants) ·
+ * --results DIR · --minutes N (no seed is begun after that; only whole seeds count) · --verbose (what each ended as)
+ */
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { pairName } from '../../../test/faults/catalogue.js';
+import { Pool } from '../../../test/faults/pool.js';
+import { runScenario } from '../../../test/faults/runner.js';
+import { Stalls } from '../../../test/faults/stalls.js';
+import { type Contestant, contestants } from './contestants.js';
+import { type Run, type RunEnd, writeFaultResults } from './results.js';
+import { afterFault, afterRecovery, verdictOf } from './verdict.js';
+
+const { values } = parseArgs({
+  options: {
+    runs: { type: 'string', default: '500' },
+    seed: { type: 'string', default: '1' },
+    lanes: { type: 'string', default: '6' },
+    'ms-per-second': { type: 'string', default: '10' },
+    only: { type: 'string' },
+    results: { type: 'string', default: 'bench/results' },
+    minutes: { type: 'string', default: '1000' },
+    verbose: { type: 'boolean', default: false },
+  },
+});
+
+const msPerSecond = Number(values['ms-per-second']);
+const first = Number(values.seed);
+const wanted = values.only?.split(',');
+const field = contestants(msPerSecond).filter(({ name }) => wanted?.includes(name) ?? true);
+const began = performance.now();
+const pool = await Pool.open();
+process.env['WEIGHTCAST_STATE_DIR'] = join(pool.folder, 'state');
+const stalls = new Stalls();
+const done: Run[] = [];
+/** Seeds whose engines did not start: they count for nobody. */
+const unstarted: number[] = [];
+let stopped = false;
+process.once('SIGINT', () => {
+  stopped = true;
+});
+
+const seeds = Array.from({ length: Number(values.runs) }, (_, index) => first + index);
+const overtime = (): boolean => performance.now() - began > Number(values.minutes) * 60_000;
+const lane = async (): Promise<void> => {
+  for (let seed = seeds.shift(); seed !== undefined && !stopped && !overtime(); seed = seeds.shift()) {
+    const ends: Record<string, RunEnd> = {};
+    for (const contestant of field) {
+      const end = await runOne(contestant, seed);
+      if (end !== null) ends[contestant.name] = end;
+    }
+    if (Object.keys(ends).length < field.length) {
+      unstarted.push(seed);
+      continue;
+    }
+    const plan = (field[0] as Contestant).scenario(seed);
+    const faults = plan.steps.flatMap((step) => step.faults).map(pairName);
+    done.push({ seed, engines: plan.engines, workers: plan.workers, faults, ends });
+    const summary = field.map(({ name }) => `${name} ${ends[name]?.verdict}>${ends[name]?.recovered}`);
+    if (values.verbose) process.stderr.write(`${seed} ${faults.join(' + ')}: ${summary.join(', ')}\n`);
+    else if (done.length % 20 === 0) process.stderr.write(`${done.length} seeds\n`);
+  }
+};
+try {
+  await Promise.all(Array.from({ length: Number(values.lanes) }, lane));
+} finally {
+  await pool.close();
+  stalls.close();
+}
+const paths = await writeFaultResults(values.results, {
+  date: new Date().toISOString(),
+  seconds: (performance.now() - began) / 1000,
+  stalledMs: Math.round(stalls.totalMs),
+  msPerSecond,
+  contestants: field.map(({ name, title }) => ({ name, title })),
+  unstarted: unstarted.sort((a, b) => a - b),
+  runs: done.sort((a, b) => a.seed - b.seed),
+});
+process.stdout.write(`written: ${paths.join(', ')}\n`);
+
+async function runOne(contestant: Contestant, seed: number): Promise<RunEnd | null> {
+  const scenario = contestant.scenario(seed);
+  try {
+    const factory = (setup: Parameters<Contestant['factory']>[1]) => contestant.factory(scenario, setup);
+    const [pushed, healed] = await runScenario(scenario, { pool, stalls, factory });
+    if (pushed === undefined) throw new Error('no push was made');
+    const fleet = afterFault(pushed);
+    const mended = afterRecovery(fleet, healed);
+    return {
+      verdict: verdictOf(fleet, 'b'),
+      recovered: verdictOf(mended, 'e'),
+      struck: pushed.struck.reduce((sum, times) => sum + times, 0),
+      said: pushed.outcome === null ? 'killed' : (pushed.outcome.error?.message ?? 'ok').slice(0, 200),
+      hung: pushed.outcome?.error?.code === 'HUNG' || pushed.outcome?.error?.code === 'NEVER',
+      ms: Math.round(pushed.tookMs),
+    };
+  } catch (error) {
+    process.stderr.write(`seed ${seed}, ${contestant.name}: ${String((error as Error).stack)}\n`);
+    return null;
+  }
+}
