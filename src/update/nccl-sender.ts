@@ -14,6 +14,7 @@ import { orderSteps } from '../weights/order.js';
 import { requireUnchanged } from '../weights/unchanged.js';
 import { runInSlices } from '../weights/yielding.js';
 import type { Attempt, Carrier } from './attempt.js';
+import type { GroupMarks } from './claim/group-marks.js';
 import { filesystemCarrier } from './transfer-files.js';
 import { ncclCarrier } from './transfer-nccl.js';
 import type { UpdateReport } from './types.js';
@@ -25,6 +26,7 @@ const SLOT_BYTES = 64 * 1024 * 1024;
 const SHUTDOWN_MS = 5_000;
 
 export class NcclSender {
+  readonly #marks: GroupMarks;
   #runtime: NativeRuntime | null = null;
   #group: Group | null = null;
   /** The list that every engine of the group has accepted. */
@@ -32,6 +34,10 @@ export class NcclSender {
   #reused = false;
   #trusted = true;
   memory: UpdateReport['memory'] = null;
+
+  constructor(marks: GroupMarks) {
+    this.#marks = marks;
+  }
 
   get emulated(): boolean {
     return this.#runtime?.emulated ?? false;
@@ -131,14 +137,18 @@ export class NcclSender {
       return { engine, workers: known.workers, processStart: known.processStart };
     });
     const suspect = ledger.in('quarantined').length > 0;
+    const ids = engines.map(({ id }) => id);
     if (
       this.#group !== null &&
       this.#trusted &&
       !suspect &&
       (await groupStands(this.#group, members, settings.packing))
     ) {
-      this.#reused = true;
-      return this.#group;
+      if (await this.#marks.stand(ids)) {
+        this.#reused = true;
+        return this.#group;
+      }
+      ledger.note('another session has pushed to these engines since the last update: they join anew');
     }
     await this.#dropGroup();
     ledger.enter('rendezvous');
@@ -151,6 +161,7 @@ export class NcclSender {
     }
     this.#reused = false;
     this.#trusted = true;
+    await this.#marks.set(ids);
     this.#group = await openGroup({
       runtime,
       device: settings.device,
@@ -175,21 +186,32 @@ export class NcclSender {
     await group?.close().catch(() => undefined);
   }
 
-  /** Ends the group; engines that have a teardown are told at the same time, since ranks wait for one another when they leave. */
-  async close(): Promise<void> {
+  /**
+   * Ends the group; engines that have a teardown are told at the same time, since ranks wait for one another when they leave.
+   *
+   * @param alone runs what it is given, unless somebody else updates these engines now
+   */
+  async close(alone: (farewell: () => Promise<void>) => Promise<void>): Promise<void> {
     const group = this.#group;
-    const leaving = this.#dropGroup();
-    if (group?.communicator.state === 'ready') {
-      await onAll(
-        group.members.map(({ engine }) => engine),
-        async (engine) => {
-          const shutdown = engine.admin.shutdownBroadcaster();
-          if (shutdown !== null) await engine.call(shutdown, { timeoutMs: SHUTDOWN_MS });
-        },
-      );
-    }
-    await leaving;
+    if (group?.communicator.state !== 'ready') return this.#dropGroup();
+    let leaving: Promise<void> | null = null;
+    await alone(async () => {
+      leaving = this.#dropGroup();
+      // Of a group that another session has replaced these engines know nothing; theirs is not ours to end.
+      if (await this.#marks.stand(group.members.map(({ engine }) => engine.id))) await tellAll(group);
+    });
+    await (leaving ?? this.#dropGroup());
   }
+}
+
+async function tellAll({ members }: Group): Promise<void> {
+  await onAll(
+    members.map(({ engine }) => engine),
+    async (engine) => {
+      const shutdown = engine.admin.shutdownBroadcaster();
+      if (shutdown !== null) await engine.call(shutdown, { timeoutMs: SHUTDOWN_MS });
+    },
+  );
 }
 
 function requireWeightTransfer({ engines }: Attempt): void {

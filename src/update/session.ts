@@ -8,7 +8,8 @@ import type { ProofVerdict } from '../weights/proof.js';
 import { type AdapterOptions, type AdapterReport, loadAdapter } from './adapters.js';
 import type { Attempt, Carrier } from './attempt.js';
 import type { Claim } from './claim/claim.js';
-import { claimForUpdate } from './claim/for-update.js';
+import { claimForUpdate, unlessBusy } from './claim/for-update.js';
+import { groupMarks } from './claim/group-marks.js';
 import { NO_JOURNAL } from './claim/journal.js';
 import { conclude, describeWeights } from './conclude.js';
 import { carryOut } from './coordinator.js';
@@ -35,7 +36,7 @@ import type { FleetOptions, Phase, TransferReport, UpdateOptions, UpdateReport }
 export class FleetSession {
   readonly #settings: Settings;
   readonly #fleet: FleetConnections;
-  readonly #sender = new NcclSender();
+  readonly #sender: NcclSender;
   readonly #learned = new Map<number, ProofVerdict>();
   readonly #closing = new AbortController();
   #guardian: Guardian | null = null;
@@ -48,6 +49,7 @@ export class FleetSession {
   constructor(settings: Settings, fleet: FleetConnections) {
     this.#settings = settings;
     this.#fleet = fleet;
+    this.#sender = new NcclSender(groupMarks(settings.state));
   }
 
   get engines(): readonly EngineLink[] {
@@ -210,7 +212,9 @@ export class FleetSession {
   async close(): Promise<void> {
     this.#closing.abort(new WeightcastError('WC_UPDATE_ABORTED', 'the session was closed'));
     await this.#running?.catch(() => undefined);
-    await this.#sender.close();
+    await this.#sender.close((farewell) =>
+      unlessBusy({ settings: this.#settings, engines: this.#fleet.engines }, farewell),
+    );
     await this.#fleet.close();
     await this.#guardian?.close();
   }

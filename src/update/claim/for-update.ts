@@ -30,6 +30,31 @@ export async function claimForUpdate(update: UpdateToClaim): Promise<Claim | nul
   });
 }
 
+/** Runs `work` with the engines claimed; not at all while somebody else holds one of them, or where that can't be known. */
+export async function unlessBusy(
+  { settings, engines }: Pick<UpdateToClaim, 'settings' | 'engines'>,
+  work: () => Promise<void>,
+): Promise<void> {
+  if (settings.state === null) return work();
+  const claim = await openStateDirectory(settings.state)
+    .then((directory) =>
+      claimEngines({
+        directory,
+        engines: engines.map(({ url }) => url),
+        role: 'push',
+        push: pushFacts(settings, { weights: null, version: null }),
+        patienceMs: 0,
+      }),
+    )
+    .catch(() => null);
+  if (claim === null) return;
+  try {
+    await work();
+  } finally {
+    await claim.release();
+  }
+}
+
 /** What a successor must know of a push; of headers only the names. */
 export function pushFacts(
   { fallback, recover, verify, headers, engines }: Settings,

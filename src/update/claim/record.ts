@@ -195,9 +195,10 @@ function json(line: string): unknown {
 
 /** 'the push of /ckpt/step_7 by process 4711 on host a, begun 2026-11-21T14:00:00Z' */
 export function describeRecord({ role, holder, since, push }: RecordHead): string {
+  const pushing = push.weights === null ? 'a session that closes' : `the push of ${push.weights}`;
   const what = {
-    push: `the push of ${push.weights}`,
-    guardian: `the guardian of the push of ${push.weights}`,
+    push: pushing,
+    guardian: `the guardian of ${pushing}`,
     recover: 'weightcast recover',
   }[role];
   return `${what} by process ${holder.pid} on host ${holder.host}, begun ${new Date(since).toISOString()}`;
