@@ -24,10 +24,14 @@ std::size_t device_bytes = 0;
 
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
-bool exceeds_limit(std::size_t bytes) {
-  const std::size_t limit = faults().out_of_memory_bytes != 0
-                                ? std::min<std::size_t>(faults().out_of_memory_bytes, machine_memory())
-                                : machine_memory();
+/** The fault is about the device's memory alone. */
+std::size_t limit_of(Kind kind) {
+  const auto fault = faults().out_of_memory_bytes;
+  return kind == Kind::device && fault != 0 ? std::min<std::size_t>(fault, machine_memory()) : machine_memory();
+}
+
+bool exceeds_limit(Kind kind, std::size_t bytes) {
+  const std::size_t limit = limit_of(kind);
   return bytes > limit || device_bytes > limit - bytes;
 }
 
@@ -45,7 +49,7 @@ Allocation* holder_of(Allocations& known, std::byte* at, std::size_t bytes) {
 CUresult allocate(Kind kind, std::size_t bytes, CUdevice device, void** pointer) {
   if (pointer == nullptr || bytes == 0) return kInvalidValue;
   std::lock_guard lock(mutex);
-  if (exceeds_limit(bytes)) return kOutOfMemory;
+  if (exceeds_limit(kind, bytes)) return kOutOfMemory;
   void* memory =
       mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) return kOutOfMemory;
@@ -178,7 +182,8 @@ EMULATED CUresult cuMemGetInfo_v2(std::size_t* free, std::size_t* total) {
   if (const auto error = check_context()) return error;
   if (free == nullptr || total == nullptr) return kInvalidValue;
   *total = machine_memory();
-  *free = std::min(available_memory(), *total - std::min(*total, allocated_bytes()));
+  const auto limit = limit_of(Kind::device);
+  *free = std::min(available_memory(), limit - std::min(limit, allocated_bytes()));
   return kSuccess;
 }
 

@@ -29,15 +29,16 @@ void CudaApi::check(int result, const char* call) const {
               std::string(call) + " failed: " + describe(result), {{"cudaResult", double(result)}});
 }
 
-void CudaApi::check_allocation(int result, const char* call, std::size_t bytes) const {
+void CudaApi::check_allocation(int result, const char* call, std::size_t bytes, Memory where) const {
   if (result != cuda::kOutOfMemory) return check(result, call);
   std::size_t free = 0, total = 0;
   std::string device;
-  if (memory_info(&free, &total) == cuda::kSuccess) {
+  if (where == Memory::device && memory_info(&free, &total) == cuda::kSuccess) {
     device = "; the device has " + std::to_string(free) + " of " + std::to_string(total) + " bytes free";
   }
   throw Error(code::kCudaOutOfMemory,
-              std::string(call) + " of " + std::to_string(bytes) + " bytes failed: " + describe(result) + device,
+              std::string(call) + " of " + std::to_string(bytes) +
+                  (where == Memory::host ? " bytes of pinned host memory failed: " : " bytes failed: ") + describe(result) + device,
               {{"cudaResult", double(result)}, {"byteLength", double(bytes)}});
 }
 

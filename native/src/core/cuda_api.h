@@ -93,6 +93,8 @@ inline constexpr std::size_t kMostPitch = 2147483647;
   F(error_name, "cuGetErrorName", (int result, const char** text))                          \
   F(error_string, "cuGetErrorString", (int result, const char** text))
 
+enum class Memory { device, host };
+
 struct CudaApi {
   /// @throws Error(WC_CUDA_NO_DRIVER) when the library is not a CUDA driver.
   explicit CudaApi(const Library& library);
@@ -103,8 +105,8 @@ struct CudaApi {
 
   /// @throws Error(WC_CUDA_OUT_OF_MEMORY or WC_CUDA_FAILED) unless `result` is success.
   void check(int result, const char* call) const;
-  /// The same for an allocation: an error says how much was asked for, and how much the device has.
-  void check_allocation(int result, const char* call, std::size_t bytes) const;
+  /// The same for an allocation: an error says how much was asked for, and how much a device has.
+  void check_allocation(int result, const char* call, std::size_t bytes, Memory where) const;
   /// "CUDA_ERROR_NO_DEVICE (100): no CUDA-capable device is detected"
   std::string describe(int result) const;
 };

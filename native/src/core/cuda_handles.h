@@ -39,14 +39,14 @@ using Event = CudaOwned<CudaEvent, &CudaApi::event_destroy>;
 
 inline DeviceMemory make_device_memory(const CudaApi& api, std::size_t bytes) {
   DevicePointer pointer = 0;
-  if (bytes > 0) api.check_allocation(api.allocate(&pointer, bytes), "cuMemAlloc", bytes);
+  if (bytes > 0) api.check_allocation(api.allocate(&pointer, bytes), "cuMemAlloc", bytes, Memory::device);
   return {api, pointer};
 }
 
 inline PinnedMemory make_pinned_memory(const CudaApi& api, std::size_t bytes) {
   void* pointer = nullptr;
   api.check_allocation(api.host_allocate(&pointer, bytes, cuda::kHostAllocPortable),
-                       "cuMemHostAlloc (pinned host memory)", bytes);
+                       "cuMemHostAlloc", bytes, Memory::host);
   return {api, pointer};
 }
 

@@ -17,16 +17,16 @@ Details NcclGroup::details(const Watch& watch) const {
 }
 
 void NcclGroup::fail(int result, const Watch& watch, const char* call) {
+  const auto text = nccl().describe(result);
+  repair_group_depth();  // after the description: it ends in an error of its own, and NCCL keeps only the last
   auto facts = details(watch);
   facts["ncclResult"] = double(result);
-  const auto text = nccl().describe(result);
   if (auto remedy = nccl_remedy(result, text); !remedy.empty()) facts["remedy"] = std::move(remedy);
   throw Error(code::kNcclFailed, watch.operation + " failed on " + who() + ": " + call + ": " + text, facts);
 }
 
 void NcclGroup::expect(int result, const Watch& watch, const char* call) {
   if (result == nccl::kSuccess || result == nccl::kInProgress) return;
-  repair_group_depth();
   fail(result, watch, call);
 }
 

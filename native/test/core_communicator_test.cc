@@ -1,0 +1,190 @@
+// Communicators over the emulated libraries, without Node. One fault a process: the program runs itself once for each.
+#include <spawn.h>
+#include <sys/wait.h>
+
+#include <cstdlib>
+#include <future>
+#include <string_view>
+
+#include "core/communicator.h"
+#include "core/limited.h"
+#include "core/stray_roots.h"
+#include "core_check.h"
+
+extern char** environ;
+
+namespace weightcast {
+namespace {
+
+constexpr double kLong = 30'000;
+
+std::shared_ptr<const Runtime> open(double call_limit_ms = kLong) {
+  return Runtime::open({EMULATED_CUDA_LIBRARY, EMULATED_NCCL_LIBRARY}, call_limit_ms);
+}
+
+/// The outcome of an operation; fails the test when it has none in time.
+template <class T, class Start>
+Outcome<T> outcome(Start start) {
+  auto promise = std::make_shared<std::promise<Outcome<T>>>();
+  auto future = promise->get_future();
+  start([promise](Outcome<T> value) { promise->set_value(std::move(value)); });
+  CORE_CHECK(future.wait_for(std::chrono::seconds(60)) == std::future_status::ready);
+  return future.get();
+}
+
+template <class T>
+bool failed_with(const Outcome<T>& value, std::string_view error_code) {
+  return value.index() == 1 && std::get<1>(value).is(error_code);
+}
+
+struct Rank {
+  explicit Rank(const std::shared_ptr<const Runtime>& runtime)
+      : thread(CommunicatorThread::start(runtime, 0)), communicator(thread) {}
+
+  Outcome<Unit> enter() {
+    return outcome<Unit>([&](Done<Unit> done) { communicator.enter(std::move(done)); });
+  }
+  Outcome<Unit> init(const Membership& membership, double timeout_ms = kLong) {
+    return outcome<Unit>([&](Done<Unit> done) { communicator.init(membership, timeout_ms, std::move(done)); });
+  }
+  Outcome<BufferId> allocate(std::uint64_t bytes) {
+    return outcome<BufferId>([&](Done<BufferId> done) { communicator.allocate(bytes, std::move(done)); });
+  }
+  Outcome<Unit> broadcast(BufferId buffer, std::uint64_t bytes, double timeout_ms) {
+    return outcome<Unit>([&](Done<Unit> done) {
+      communicator.broadcast({buffer, 0, bytes, 0}, timeout_ms, std::move(done));
+    });
+  }
+  void destroy(double timeout_ms) {
+    outcome<Unit>([&](Done<Unit> done) { communicator.destroy(timeout_ms, std::move(done)); });
+  }
+  void abort() {
+    outcome<Unit>([&](Done<Unit> done) { communicator.abort(std::move(done)); });
+  }
+
+  std::shared_ptr<CommunicatorThread> thread;
+  Communicator communicator;
+};
+
+void two_ranks_sum_broadcast_and_leave_again_and_again() {
+  const auto runtime = open();
+  for (int round = 0; round < 5; ++round) {
+    Rank first(runtime), second(runtime);
+    const auto id = runtime->unique_id();
+    auto other = std::async(std::launch::async, [&] {
+      CORE_CHECK(second.init({id, 2, 1}).index() == 0);
+      return outcome<std::vector<float>>(
+          [&](Done<std::vector<float>> done) { second.communicator.all_reduce({2}, kLong, std::move(done)); });
+    });
+    CORE_CHECK(first.init({id, 2, 0}).index() == 0);
+    const auto sum = outcome<std::vector<float>>(
+        [&](Done<std::vector<float>> done) { first.communicator.all_reduce({1}, kLong, std::move(done)); });
+    CORE_CHECK(std::get<0>(sum).at(0) == 3 && std::get<0>(other.get()).at(0) == 3);
+    if (round % 2 == 0) second.abort();
+    first.destroy(1'000);
+    second.destroy(1'000);
+    CORE_CHECK(first.communicator.state() == State::closed);
+    CORE_CHECK(first.thread->wait_stopped(Deadline::after(kLong)));
+  }
+}
+
+void an_unfinished_broadcast_is_interrupted_by_the_deadline_of_a_destroy() {
+  const auto runtime = open();
+  Rank first(runtime), second(runtime);
+  const auto id = runtime->unique_id();
+  auto other = std::async(std::launch::async, [&] { return second.init({id, 2, 1}); });
+  CORE_CHECK(first.init({id, 2, 0}).index() == 0 && other.get().index() == 0);
+  const std::uint64_t bytes = 64 << 20;
+  const auto buffer = std::get<0>(first.allocate(bytes));
+  auto sending = std::async(std::launch::async, [&] { return first.broadcast(buffer, bytes, 600'000); });
+  first.destroy(100);
+  // Where the destroy came first the broadcast finds a communicator that is closed.
+  const auto ended = sending.get();
+  CORE_CHECK(failed_with(ended, code::kNcclAborted) || failed_with(ended, code::kClosed));
+  second.abort();
+}
+
+void a_free_that_hangs_is_given_up_at_the_call_limit() {
+  Rank rank(open(400));
+  const auto buffer = std::get<0>(rank.allocate(4096));
+  outcome<Unit>([&](Done<Unit> done) { rank.communicator.free(buffer, std::move(done)); });
+  CORE_CHECK(rank.communicator.state() == State::failed);
+  const auto refused = rank.allocate(1);
+  CORE_CHECK(failed_with(refused, code::kStuck));
+  CORE_CHECK(std::string_view(std::get<1>(refused).what()).starts_with("cuMemFree has not returned for"));
+  rank.abort();
+  rank.destroy(100);
+  CORE_CHECK(!rank.thread->wait_stopped(Deadline::after(kLong)));
+}
+
+void a_broadcast_that_hangs_is_given_up_at_its_deadline_with_all_that_waits_behind_it() {
+  const auto runtime = open();
+  Rank rank(runtime);
+  CORE_CHECK(rank.init({runtime->unique_id(), 1, 0}).index() == 0);
+  const auto buffer = std::get<0>(rank.allocate(4096));
+  std::promise<Outcome<BufferId>> behind;
+  auto waits = std::async(std::launch::async, [&] { return rank.broadcast(buffer, 4096, 200); });
+  rank.communicator.allocate(16, [&](Outcome<BufferId> value) { behind.set_value(std::move(value)); });
+  CORE_CHECK(failed_with(waits.get(), code::kStuck));
+  const auto later = behind.get_future().get();
+  CORE_CHECK(later.index() == 0 || failed_with(later, code::kStuck));  // it may have come first
+  rank.destroy(100);
+}
+
+void an_init_that_hangs_is_given_up_while_its_library_is_asked() {
+  Crew helpers;
+  const auto stuck = outcome<int>([&](Done<int> done) {
+    run_limited<int>(helpers, 200, [] { return open(), 0; }, std::move(done));
+  });
+  CORE_CHECK(failed_with(stuck, code::kStuck));
+  CORE_CHECK(std::string_view(std::get<1>(stuck).what()).starts_with("cuInit has not returned for 200 ms"));
+}
+
+void ids_that_nobody_joins_are_limited() {
+  const auto runtime = open();
+  std::size_t made = 0;
+  try {
+    for (; made <= StrayRoots::kMost; ++made) runtime->unique_id();
+  } catch (const Error& error) {
+    CORE_CHECK(error.is(code::kLimit));
+  }
+  CORE_CHECK(made == StrayRoots::kMost);
+}
+
+struct Test {
+  const char* fault;
+  void (*run)();
+};
+constexpr Test kTests[] = {
+    {"", two_ranks_sum_broadcast_and_leave_again_and_again},
+    {"", an_unfinished_broadcast_is_interrupted_by_the_deadline_of_a_destroy},
+    {"hang=cuMemFree", a_free_that_hangs_is_given_up_at_the_call_limit},
+    {"hang=ncclBroadcast", a_broadcast_that_hangs_is_given_up_at_its_deadline_with_all_that_waits_behind_it},
+    {"hang=cuInit", an_init_that_hangs_is_given_up_while_its_library_is_asked},
+    {"", ids_that_nobody_joins_are_limited},
+};
+
+}  // namespace
+}  // namespace weightcast
+
+int main(int count, char** arguments) {
+  using namespace weightcast;
+  if (count == 2) {
+    kTests[std::atoi(arguments[1])].run();
+    return 0;
+  }
+  int failures = 0;
+  for (std::size_t i = 0; i < std::size(kTests); ++i) {
+    std::string self = "/proc/self/exe", index = std::to_string(i);
+    char* command[] = {self.data(), index.data(), nullptr};
+    setenv("WEIGHTCAST_EMULATOR_FAULTS", kTests[i].fault, 1);
+    pid_t child = 0;
+    int status = 0;
+    CORE_CHECK(posix_spawn(&child, self.c_str(), nullptr, nullptr, command, environ) == 0);
+    CORE_CHECK(waitpid(child, &status, 0) == child);
+    if (status == 0) continue;
+    std::fprintf(stderr, "test %zu (%s) ended with status %d\n", i, kTests[i].fault, status);
+    ++failures;
+  }
+  return failures == 0 ? 0 : 1;
+}
