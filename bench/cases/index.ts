@@ -9,5 +9,6 @@ export const cases: Readonly<Record<string, () => Promise<BenchCase>>> = {
   'gpu-recovery': async () => (await import('../gpu/cases/recovery.js')).recovery,
   transfer: async () => (await import('./transfer.js')).transfer,
   rendezvous: async () => (await import('./rendezvous.js')).rendezvous,
+  'digest-pause': async () => (await import('./digest-pause.js')).digestPause,
   sha256: async () => (await import('./sha256.js')).sha256,
 };

@@ -47,6 +47,9 @@ export async function packedProducer(
         HF_HUB_OFFLINE: '1',
         VLLM_LOGGING_LEVEL: 'ERROR',
         OMP_NUM_THREADS: '1',
+        // malloc keeps what is freed, as torch's allocator of device memory does: it would else take fresh pages for every chunk.
+        MALLOC_MMAP_THRESHOLD_: '4294967296',
+        MALLOC_TRIM_THRESHOLD_: '8589934592',
       },
       input: JSON.stringify(input),
     },
