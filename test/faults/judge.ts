@@ -58,10 +58,15 @@ function judgeEngine(facts: StepFacts, engine: EngineFacts, before: EngineBefore
   if (facts.outcome === null) return found;
   judgeClaim(facts, { engine, before, running }, add);
   judgeLedger(facts, engine, add);
-  if (facts.healing && !(running && holds === facts.step.version)) {
+  if (facts.healing && wasUndisturbed(facts) && !(running && holds === facts.step.version)) {
     add('unhealed', `after an undisturbed push: ${describe(engine)}`);
   }
   return found;
+}
+
+/** A machine that stands still disturbs a push like any fault. */
+export function wasUndisturbed({ stalledMs }: StepFacts): boolean {
+  return stalledMs < 2_000;
 }
 
 interface Case {
@@ -205,7 +210,8 @@ const PHASE_LIMITS: Readonly<Record<Phase, (timeouts: ScenarioTimeouts) => numbe
   // A restarted engine is met afresh: version, then routes.
   preflight: ({ probe }) => 3 * probe,
   rendezvous: ({ rendezvous }) => rendezvous,
-  stage: () => 0,
+  // The first frames are read.
+  stage: ({ update }) => update,
   pause: ({ pause }) => pause,
   transfer: ({ update }) => update,
   verify: ({ checksum }) => checksum,

@@ -40,7 +40,7 @@ export class Pool {
   readonly #idle: { readonly key: string; readonly engine: ReferenceEngine }[] = [];
   readonly #models = new Map<number, Promise<void>>();
   readonly #known = new Map<string, Promise<Known>>();
-  readonly #ending = new Set<Promise<unknown>>();
+  readonly #living = new Set<ReferenceEngine>();
   /** Engine processes that were started. */
   started = 0;
 
@@ -106,17 +106,17 @@ export class Pool {
       port,
       environment,
     };
-    return startReferenceEngine(options);
+    const engine = await startReferenceEngine(options);
+    this.#living.add(engine);
+    void engine.exited.then(() => this.#living.delete(engine));
+    return engine;
   }
 
   /** Takes an engine back; one that has died, or that can't be used again, ends. */
   give(spec: EngineSpec, engine: ReferenceEngine, reusable: boolean): void {
     this.#idle.push({ key: keyOf(spec), engine });
     const extra = reusable ? (this.#idle.length > KEPT ? this.#idle.shift() : undefined) : this.#idle.pop();
-    if (extra === undefined) return;
-    const ending = extra.engine.kill().catch(() => undefined);
-    this.#ending.add(ending);
-    void ending.then(() => this.#ending.delete(ending));
+    void extra?.engine.kill().catch(() => undefined);
   }
 
   /** The version whose bytes these are; null for anything else. */
@@ -161,8 +161,7 @@ export class Pool {
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.#idle.map(({ engine }) => engine.kill()));
-    await Promise.all(this.#ending);
+    await Promise.all([...this.#living].map((engine) => engine.kill()));
     await rm(this.#folder, { recursive: true, force: true });
   }
 }

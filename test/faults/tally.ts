@@ -1,7 +1,7 @@
 /** What was run, and what came of it. */
 import { KIND_NAMES, KINDS, PAIRS, PHASES, pairName } from './catalogue.js';
 import type { StepFacts } from './facts.js';
-import type { Violation } from './judge.js';
+import { type Violation, wasUndisturbed } from './judge.js';
 
 export interface RunResult {
   readonly seed: number;
@@ -19,17 +19,20 @@ export class Tally {
   readonly #struck = new Map<string, number>();
   readonly #outcomes = new Map<string, number>();
   #violations = 0;
+  #unjudged = 0;
 
   add(result: RunResult): void {
     this.runs += 1;
     this.#violations += result.violations.length;
     if (result.violations.length > 0 || result.error !== null) this.failed.push(result);
-    for (const { step, struck, outcome, healing } of result.facts) {
+    for (const facts of result.facts) {
+      const { step, struck, outcome, healing } = facts;
       this.pushes += 1;
       for (const [index, fault] of step.faults.entries()) {
         count(this.#planned, pairName(fault));
         if ((struck[index] ?? 0) > 0) count(this.#struck, pairName(fault));
       }
+      if (healing && !wasUndisturbed(facts)) this.#unjudged += 1;
       if (!healing) count(this.#outcomes, outcome?.report?.outcome ?? outcome?.error?.code ?? 'killed');
     }
   }
@@ -55,7 +58,9 @@ export class Tally {
   }
 
   outcomes(): string {
-    return [...this.#outcomes].map(([outcome, times]) => `${outcome} ${times}`).join(', ');
+    const outcomes = [...this.#outcomes].map(([outcome, times]) => `${outcome} ${times}`).join(', ');
+    const unjudged = `${this.#unjudged} of the pushes after them that had to heal met a machine that stood still`;
+    return this.#unjudged === 0 ? outcomes : `${outcomes}; ${unjudged}`;
   }
 
   summary(): string {
