@@ -55,7 +55,12 @@ it.each([
     'stuck',
   ],
   ['an engine is paused and nobody said so', [ended(), ended(PAUSED)], 'stuck'],
-  ['an engine hangs and nobody said so', [ended(), ended({ stuck: true })], 'stuck'],
+  [
+    'an engine hangs in an update and nobody said so',
+    [ended(), ended({ stuck: true, state: { updating: true } })],
+    'stuck',
+  ],
+  ['an engine still looks for a store', [ended(), ended({ stuck: true, holds: null })], 'new'],
   ['an engine is paused and was named', [ended(), ended({ ...PAUSED, named: true })], 'held'],
   [
     'one of two is paused and was named, the other was not',
@@ -64,7 +69,11 @@ it.each([
   ],
   ['a paused engine holds another version', [ended(), ended({ ...PAUSED, holds: 'a', named: true })], 'held'],
   ['the fault killed an engine', [ended(), ended({ alive: false, lostToFault: true })], 'new'],
-  ['the fault hangs in an engine', [ended({ holds: 'a' }), ended({ stuck: true, lostToFault: true })], 'old'],
+  [
+    'the fault hangs in an engine',
+    [ended({ holds: 'a' }), ended({ stuck: true, lostToFault: true, state: { updating: true } })],
+    'old',
+  ],
   [
     'the fault put another process in its place',
     [ended(), ended({ holds: 'a', replaced: 'restarted' })],

@@ -25,6 +25,17 @@ export interface Contestant {
 /** A guardian gets so long to put right what a killed push left. */
 const GUARDIAN_MS = 5_000;
 
+/** So that nothing of a recovery is late, however busy the machine. The peers get three times their time. */
+const RECOVERY_TIMEOUTS: ScenarioTimeouts = {
+  probe: 10_000,
+  pause: 10_000,
+  resume: 10_000,
+  rendezvous: 10_000,
+  update: 10_000,
+  checksum: 10_000,
+  score: 10_000,
+};
+
 /** Every deadline of ours has the length of the one that vLLM's example and client give to the same call: 60 s, 300 s. */
 function timeouts(msPerSecond: number): ScenarioTimeouts {
   const clock = new Clock(msPerSecond);
@@ -75,7 +86,8 @@ function ours(name: string, title: string, fallback: Scenario['fallback'], msPer
     scenario: (seed) => ({ ...disturbedPush(seed, msPerSecond), fallback }),
     factory: (scenario, setup) => {
       // Its recovery has no other means than its push had.
-      const settings = { ...setup.settings, fallback };
+      const timeouts = setup.settings.timeouts === scenario.timeouts ? scenario.timeouts : RECOVERY_TIMEOUTS;
+      const settings = { ...setup.settings, fallback, timeouts };
       if (!needsProcess(scenario)) return weightcast({ ...setup, settings });
       // As the command line runs it.
       const process = forkedWeightcast({ ...setup, settings: { ...settings, guardian: true } });
@@ -104,9 +116,8 @@ function peer(
     title,
     scenario: (seed) => without(lacks, { ...disturbedPush(seed, msPerSecond), vllm }),
     factory: (scenario, setup) => {
-      // The simulator gives the recovery more time, so that nothing of it is late.
       const recovers = setup.settings.timeouts !== scenario.timeouts;
-      const pace = recovers ? 2 * msPerSecond : msPerSecond;
+      const pace = recovers ? 3 * msPerSecond : msPerSecond;
       const options = { peer: name, workers: scenario.workers, msPerSecond: pace };
       return needsProcess(scenario) ? peerForked(options, setup) : peerInProcess(options, setup);
     },

@@ -7,6 +7,7 @@
  * Routes: /pause and /resume are the same; /init_broadcaster is /init_weight_transfer_engine here. prime-rl's /update_weights strips the layers, receives and
  * finalizes in one request, as vLLM's own does up to 0.20: so this logic drives engines of that dialect, one request for one request.
  */
+import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { deferred } from '../../../src/testing/deferred.js';
 import { send } from './http.js';
@@ -37,6 +38,7 @@ const NO_TIMEOUT = { connectMs: null, readMs: null } as const;
 export const primeRl: PeerLogic = async (push) => {
   const ending = new AbortController();
   const job = { ...push, signal: AbortSignal.any([push.signal, ending.signal]) };
+  setMaxListeners(0, job.signal);
   let rank0: Rank0 | null = null;
   try {
     const weights = await holdWeights(push.checkpoint, push.packedBufferBytes);

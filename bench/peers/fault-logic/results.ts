@@ -76,7 +76,8 @@ ${table(results, 'recovered')}
 
 - **mixed**: engines serve different versions, or bytes that are no whole version. **dead**: an engine is gone, or dies of its next request. **stuck**: an engine is paused or hangs and its
   user was not told which. **held, and named**: the same, and the user was told. A client that **never ended** was killed by an operator after 45 minutes of its clock.
-- What a fault itself did to an engine's process (killed, died or hangs in NCCL) is counted for nobody; a process that took its place need not have the version.
+- What a fault itself did to an engine's process (killed, died or hangs in NCCL) is counted for nobody; a process that took its place need not have the version. Nor is an engine counted whose worker
+  still looks for a store that is gone: it gives up after 300 s, and serves on.
 - The emulated NCCL lets a rank receive what fits its buffers while another one is absent. On a real ring some of the mixed runs end stuck instead.${
     results.unstarted.length === 0
       ? ''
@@ -93,7 +94,7 @@ The peers' logic is written from their sources; only the logic differs: the engi
 - **vLLM** 0.32.0: \`NCCLTrainerWeightTransferEngine\` over \`HTTPVLLMWeightSyncClient\` in the order of its example: init, pause, start, update beside the broadcast, finish, resume; nothing is
   retried. It knows one server, so a fleet is pushed to in two ways: its calls to all servers at once in one group, and one script a server.
 - **weightcast** has vLLM's client timeouts (60 s, 300 s), and needs no files unless said so. Where its process is killed it runs as the command line does, with its guardian.
-- A second of the sources is ${msPerSecond} ms here, for everybody; no timeout is shorter than ${SHORTEST_TIMEOUT_MS / 1000} s, so that a busy machine fails nobody. The recovery gets twice the time.
+- A second of the sources is ${msPerSecond} ms here, for everybody; no timeout is shorter than ${SHORTEST_TIMEOUT_MS / 1000} s, so that a busy machine fails nobody. The recovery gets three times as long.
 
 In doubt for the peer: faults of calls that it does not make do not exist for it (for prime-rl: start, finish, verify, reset; for vLLM: verify, reset); it holds its weights in memory, so a
 damaged file never reaches it; an engine that its error names counts as named, whatever the error says; its connections are never stale; a prefix cache is not looked at.

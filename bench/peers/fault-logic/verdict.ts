@@ -20,7 +20,9 @@ export interface Ended {
 
 /** What became of the fleet that was brought to `version`. */
 export function verdictOf(fleet: readonly Ended[], version: Held): Verdict {
-  const judged = fleet.filter(({ engine, lostToFault }) => !lostToFault || (engine.alive && !engine.stuck));
+  const judged = fleet.filter(
+    ({ engine, lostToFault }) => !hangsInJoin(engine) && (!lostToFault || (engine.alive && !engine.stuck)),
+  );
   const serving = judged.map(({ engine }) => engine).filter((engine) => runs(engine) && !broken(engine));
   // One that the fault put into another's place has not been pushed to.
   const versions = new Set(serving.filter(({ replaced }) => replaced === null).map(({ holds }) => holds));
@@ -34,6 +36,9 @@ export function verdictOf(fleet: readonly Ended[], version: Held): Verdict {
 
 /** It takes requests. */
 const runs = ({ alive, stuck, state }: EngineFacts): boolean => alive && !stuck && state?.paused === null;
+/** A worker that finds no store looks for it for 300 s, and then its engine serves on: in doubt for everybody. */
+const hangsInJoin = ({ alive, stuck, state }: EngineFacts): boolean =>
+  alive && stuck && state?.paused === null && !state.updating && !state.broken;
 const broken = ({ state }: EngineFacts): boolean => state?.broken === true;
 
 /** The fleet after the push that was disturbed. */
