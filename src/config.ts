@@ -22,7 +22,7 @@ const NO_STATE = 'none';
  * @throws WeightcastError WC_CONFIG_INVALID, which names the file, the key, the allowed values and the nearest known key
  */
 export async function readSettingsFile(path: string): Promise<Settings> {
-  const settings = validateSettings(parseToml(await readBounded(path), path), { kind: 'file', path });
+  const settings = parseSettings(await readBounded(path), path);
   const folder = dirname(resolve(path));
   const absolute = (value: string | undefined) => (value === undefined ? undefined : resolve(folder, value));
   return defined({
@@ -32,6 +32,14 @@ export async function readSettingsFile(path: string): Promise<Settings> {
     cuda_library: absolute(settings.cuda_library),
     nccl_library: absolute(settings.nccl_library),
   });
+}
+
+/**
+ * The options in the text of a configuration file, paths as written.
+ * @throws WeightcastError WC_CONFIG_INVALID
+ */
+export function parseSettings(text: string, path: string): Settings {
+  return validateSettings(parseToml(text, path), { kind: 'file', path });
 }
 
 /**

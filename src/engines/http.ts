@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Agent } from 'undici';
 import { WeightcastError } from '../errors.js';
 import type { Budget, Exchange, Reply } from './admin.js';
+import { ANSWER_LIMITS, Answer, type AnswerLimits } from './answer.js';
 import {
   backoffMs,
   DEFAULT_BUDGETS,
@@ -32,7 +33,7 @@ export interface EngineTarget {
 export interface HttpClientOptions {
   readonly budgets?: Partial<Readonly<Record<Budget, Deadline>>>;
   readonly retry?: Partial<RetryPolicy>;
-  /** Largest accepted answer in bytes; default 64 MiB. */
+  /** Largest accepted answer in bytes; default: 1 to 64 MiB, by the kind of call. */
   readonly maxBodyBytes?: number;
   /** Milliseconds to open a connection; default 5,000. */
   readonly connectTimeoutMs?: number;
@@ -62,8 +63,6 @@ export function createHttpClient(options: HttpClientOptions = {}): HttpClient {
   return new PooledClient(options);
 }
 
-const MAX_BODY_BYTES = 64 * 1024 * 1024;
-
 class PooledClient implements HttpClient {
   /** By origin. */
   readonly #agents = new Map<string, Agent>();
@@ -72,13 +71,13 @@ class PooledClient implements HttpClient {
   readonly #connectTimeoutMs: number;
   readonly #budgets: Readonly<Record<Budget, Deadline>>;
   readonly #retry: RetryPolicy;
-  readonly #maxBodyBytes: number;
+  readonly #maxBodyBytes: number | null;
   #closing: Promise<void> | null = null;
 
   constructor(options: HttpClientOptions) {
     this.#budgets = { ...DEFAULT_BUDGETS, ...options.budgets };
     this.#retry = { ...DEFAULT_RETRY, ...options.retry };
-    this.#maxBodyBytes = options.maxBodyBytes ?? MAX_BODY_BYTES;
+    this.#maxBodyBytes = options.maxBodyBytes ?? null;
     this.#connectTimeoutMs = options.connectTimeoutMs ?? 5_000;
   }
 
@@ -166,14 +165,18 @@ class PooledClient implements HttpClient {
         body: exchange.body === null ? null : encoded(exchange.body),
         signal: stop.signal,
       });
-      const text = await readBounded(response.body, this.#maxBodyBytes, site);
+      const kind = ANSWER_LIMITS[exchange.budget];
+      const body = await readBounded(
+        response.body,
+        { ...kind, bytes: this.#maxBodyBytes ?? kind.bytes },
+        site,
+      );
       if (response.statusCode >= 500) this.#dropConnections(url.origin);
       const contentType = response.headers['content-type'];
       return {
         status: response.statusCode,
         contentType: (Array.isArray(contentType) ? contentType[0] : contentType) ?? null,
-        text,
-        json: parseJson(text),
+        ...body,
       };
     } catch (error) {
       throw transportError(stop.signal.aborted ? stop.signal.reason : error, site);
@@ -211,33 +214,20 @@ function requestHeaders(engine: EngineTarget, exchange: Exchange<unknown>): Reco
 
 async function readBounded(
   body: AsyncIterable<Uint8Array> & { destroy(): unknown },
-  maxBytes: number,
+  limits: AnswerLimits,
   site: CallSite,
-): Promise<string> {
-  const chunks: Uint8Array[] = [];
-  let byteLength = 0;
+): Promise<Pick<Reply, 'text' | 'json'>> {
+  const answer = new Answer(limits);
   for await (const chunk of body) {
-    byteLength += chunk.byteLength;
-    if (byteLength > maxBytes) {
-      // Leaving the loop destroys the stream, and with it the connection.
-      throw new WeightcastError(
-        'WC_ENGINE_PROTOCOL',
-        `${site.operation}: the answer is larger than ${maxBytes} bytes`,
-        { engine: site.engine, details: { operation: site.operation, url: site.url, maxBytes } },
-      );
-    }
-    chunks.push(chunk);
+    const problem = answer.add(chunk);
+    if (problem === null) continue;
+    // Leaving the loop destroys the stream, and with it the connection.
+    throw new WeightcastError('WC_ENGINE_PROTOCOL', `${site.operation}: the answer ${problem}`, {
+      engine: site.engine,
+      details: { operation: site.operation, url: site.url, limits },
+    });
   }
-  return Buffer.concat(chunks).toString('utf8');
-}
-
-function parseJson(text: string): unknown {
-  if (text === '') return undefined;
-  try {
-    return JSON.parse(text) as unknown;
-  } catch {
-    return undefined;
-  }
+  return answer.read();
 }
 
 /** A dialect marks an answer that would only repeat with `transient: false`. */

@@ -20,6 +20,9 @@ export interface DigestOptions {
   readonly learned: Map<number, ProofVerdict>;
 }
 
+/** Forms in which workers may hold their parameters: more would take gigabytes to list, and the number of workers comes from the engine. */
+const MAX_FORMS = 2_500_000;
+
 interface Page {
   readonly plan: ProofPlan;
   readonly digests: readonly string[];
@@ -39,17 +42,29 @@ export class DigestBook {
   /**
    * Hashes, once, what engines with this tensor-parallel size may report.
    *
-   * @throws WeightcastError WC_FILE_READ, WC_CHECKPOINT_CHANGED
+   * @throws WeightcastError WC_FILE_READ, WC_CHECKPOINT_CHANGED, WC_VERIFY_MISMATCH when there are too many forms to tell apart
    */
   async prepare(tpSize: number, signal: AbortSignal): Promise<Page> {
     const known = this.#pages.get(tpSize);
     if (known !== undefined) return known;
+    if (!this.canPrepare(tpSize)) {
+      throw new WeightcastError(
+        'WC_VERIFY_MISMATCH',
+        `${this.#checkpoint.tensors.length} tensors over ${tpSize} tensor-parallel workers are too many to be proved by digest`,
+        { remedy: 'Use --verify fingerprint.' },
+      );
+    }
     const all = await runInSlices(candidateSteps(this.#checkpoint.tensors, tpSize), signal);
     const before = this.#options.learned.get(tpSize);
     const plan = before === undefined ? all : narrow(all, before);
     const page = { plan, digests: await hashPlan(plan, signal, this.#options.onProgress) };
     this.#pages.set(tpSize, page);
     return page;
+  }
+
+  /** False when an engine says that it has so many workers that nothing could be listed for them. */
+  canPrepare(tpSize: number): boolean {
+    return this.#checkpoint.tensors.length * (2 * tpSize + 1) <= MAX_FORMS;
   }
 
   /**
@@ -95,10 +110,11 @@ export class DigestBook {
 
 /** Workers report under 'dp0:pp0:pcp0:tp1': the tensor-parallel size is one more than the largest tp. */
 export function tensorParallelSize(reported: Checksums): number {
-  return Math.max(
-    1,
-    ...[...reported.keys()].map((worker) => 1 + Number(/(?:^|:)tp(\d{1,4})(?:$|:)/.exec(worker)?.[1] ?? 0)),
-  );
+  let size = 1;
+  for (const worker of reported.keys()) {
+    size = Math.max(size, 1 + Number(/(?:^|:)tp(\d{1,5})(?:$|:)/.exec(worker)?.[1] ?? 0));
+  }
+  return size;
 }
 
 async function hashPlan(

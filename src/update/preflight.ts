@@ -164,7 +164,7 @@ export function proofMethods(
 export async function takeDigests(attempt: Attempt, book: DigestBook): Promise<void> {
   for (const engine of attempt.engines) {
     const workers = attempt.facts.get(engine.id)?.workers;
-    if (engine.admin.capabilities.weightChecker && workers !== undefined)
+    if (engine.admin.capabilities.weightChecker && workers !== undefined && book.canPrepare(workers))
       await book.prepare(workers, attempt.signal);
   }
 }

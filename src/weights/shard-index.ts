@@ -35,9 +35,14 @@ export async function readShardIndex(path: string, signal: AbortSignal | null): 
     if (error instanceof WeightcastError) throw error;
     throw new WeightcastError('WC_FILE_READ', `${path}: ${(error as Error).message}`, { cause: error });
   }
+  return runInSlices(parseShardIndex(bytes, path), signal);
+}
+
+/** @throws WeightcastError WC_CHECKPOINT_INVALID */
+export function* parseShardIndex(bytes: Buffer, path: string): Steps<ShardIndex> {
   if (!isUtf8(bytes)) throw invalid(path, 'not valid UTF-8');
   try {
-    return await runInSlices(parse(new JsonReader(bytes)), signal);
+    return yield* parse(new JsonReader(bytes));
   } catch (error) {
     if (!(error instanceof JsonError)) throw error;
     throw invalid(path, `${error.message} (byte ${error.at})`);

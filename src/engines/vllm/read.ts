@@ -24,10 +24,15 @@ export function says(name: string, value: unknown): Reader<void> {
   };
 }
 
+/** Versions and names go into notes and reports. */
+const MAX_TEXT_CHARS = 1024;
+
 export function text(name: string): Reader<string> {
   return (reply, call) => {
     const value = field(reply, call, name);
-    if (typeof value !== 'string') throw wrongBody(reply, call, `a string in ${name}`);
+    if (typeof value !== 'string' || value.length > MAX_TEXT_CHARS) {
+      throw wrongBody(reply, call, `a string of at most ${MAX_TEXT_CHARS} characters in ${name}`);
+    }
     return value;
   };
 }
@@ -42,7 +47,7 @@ export function flag(name: string): Reader<boolean> {
 
 /** The transfer routes answer with a sentence. */
 export const message: Reader<void> = (reply, call) => {
-  text('message')(reply, call);
+  if (typeof field(reply, call, 'message') !== 'string') throw wrongBody(reply, call, 'a string in message');
 };
 
 const MAX_WORKERS = 65_536;
@@ -74,7 +79,9 @@ export const models: Reader<readonly ModelCard[]> = (reply, call) => {
   const data = field(reply, call, 'data');
   if (!Array.isArray(data)) throw wrongBody(reply, call, 'a list in data');
   return data.map((card: unknown) => {
-    if (!isRecord(card) || typeof card.id !== 'string') throw wrongBody(reply, call, 'models with an id');
+    if (!isRecord(card) || typeof card.id !== 'string' || card.id.length > MAX_TEXT_CHARS) {
+      throw wrongBody(reply, call, 'models with an id');
+    }
     const { id, root, parent } = card;
     return {
       id,
@@ -86,16 +93,13 @@ export const models: Reader<readonly ModelCard[]> = (reply, call) => {
 
 const CHECKSUM_KEY = /^((?:[a-z]+\d+:)+)(?![a-z]+\d+:)(.{1,1024})$/;
 const SHA256 = /^[0-9a-f]{64}$/;
-const MAX_CHECKSUMS = 4_000_000;
 
 /** Keys are '<worker>:<parameter>', the worker as 'dp0:pp0:pcp0:tp0'. */
 export const checksums: Reader<Checksums> = (reply, call) => {
   const sums = field(reply, call, 'checksums');
   if (!isRecord(sums)) throw wrongBody(reply, call, 'an object in checksums');
-  const entries = Object.entries(sums);
-  if (entries.length > MAX_CHECKSUMS) throw wrongBody(reply, call, `at most ${MAX_CHECKSUMS} checksums`);
   const workers = new Map<string, Map<string, string>>();
-  for (const [key, sum] of entries) {
+  for (const [key, sum] of Object.entries(sums)) {
     const [, prefix, parameter] = CHECKSUM_KEY.exec(key) ?? [];
     if (prefix === undefined || parameter === undefined || typeof sum !== 'string' || !SHA256.test(sum)) {
       throw wrongBody(reply, call, 'SHA-256 sums by worker and parameter');
@@ -130,7 +134,8 @@ export function promptScore(tokens: readonly number[]): Reader<PromptScore> {
       const entry: unknown = scores[index + 1];
       const own = isRecord(entry) ? entry[String(token)] : undefined;
       const logprob = isRecord(own) ? own.logprob : undefined;
-      if (typeof logprob !== 'number') throw wrongBody(reply, call, `a logprob of prompt token ${token}`);
+      if (typeof logprob !== 'number' || !Number.isFinite(logprob))
+        throw wrongBody(reply, call, `a logprob of prompt token ${token}`);
       return logprob;
     });
   };

@@ -1,0 +1,129 @@
+import type { FuzzTarget } from '../targets/target.js';
+import { COMMON_WORDS, mutate } from './mutate.js';
+import type { Random } from './random.js';
+
+interface Coverage {
+  readonly hits: Uint8Array;
+  /** Counters in use. */
+  readonly size: number;
+  /** String constants of the product. */
+  readonly words: readonly string[];
+}
+
+declare global {
+  var weightcastCoverage: Coverage;
+}
+
+/** An input that took this long, and does so again, is a failure: 16 KiB are parsed within milliseconds. */
+const SLOW_MS = 500;
+const MOST_RSS = 1536 * 1024 * 1024;
+
+export interface Failure {
+  readonly input: Uint8Array;
+  readonly error: unknown;
+}
+
+/** Feeds one target, and keeps what reaches something new. */
+export class Fuzzer {
+  readonly #target: FuzzTarget;
+  readonly #random: Random;
+  readonly #begin: (input: Uint8Array) => void;
+  /** Bits of how often each counter was hit, in powers of two, over all runs. */
+  readonly #seen = new Uint8Array(globalThis.weightcastCoverage.hits.length);
+  readonly #kept: Uint8Array[] = [];
+  readonly #words = [
+    ...COMMON_WORDS,
+    ...globalThis.weightcastCoverage.words.map((word) => Buffer.from(word)),
+  ];
+  runs = 0;
+
+  constructor(target: FuzzTarget, random: Random, begin: (input: Uint8Array) => void) {
+    this.#target = target;
+    this.#random = random;
+    this.#begin = begin;
+  }
+
+  get kept(): readonly Uint8Array[] {
+    return this.#kept;
+  }
+
+  /** Branches reached so far. */
+  get branches(): number {
+    let count = 0;
+    for (const bits of this.#seen) if (bits !== 0) count++;
+    return count;
+  }
+
+  /** Runs one input; null when all is well. */
+  try(input: Uint8Array): Failure | null {
+    const { hits, size } = globalThis.weightcastCoverage;
+    hits.fill(0, 0, size);
+    this.#begin(input);
+    this.runs++;
+    const began = performance.now();
+    try {
+      this.#target.run(input);
+    } catch (error) {
+      return { input, error };
+    }
+    if (performance.now() - began > SLOW_MS && this.#isSlow(input)) {
+      return { input, error: new Error(`it takes more than ${SLOW_MS} ms`) };
+    }
+    if (this.runs % 512 === 0 && process.memoryUsage.rss() > MOST_RSS) {
+      return { input, error: new Error(`more than ${MOST_RSS} bytes of memory are held`) };
+    }
+    if (this.#isNew(hits, size)) this.#kept.push(input);
+    return null;
+  }
+
+  /** Mutates what was kept until the deadline of performance.now(). */
+  until(deadline: number): Failure | null {
+    while (performance.now() < deadline) {
+      // Half of the time from the newest: what was found last is least explored.
+      const count = this.#kept.length;
+      const from = this.#random.below(2) === 0 ? Math.max(0, count - 16) : 0;
+      const parent = this.#kept[from + this.#random.below(count - from)] ?? new Uint8Array(0);
+      const failure = this.try(mutate(parent, this.#random, { words: this.#words, others: this.#kept }));
+      if (failure !== null) return this.#smaller(failure);
+    }
+    return null;
+  }
+
+  #isNew(hits: Uint8Array, size: number): boolean {
+    let isNew = false;
+    for (let i = 0; i < size; i++) {
+      const count = hits[i]!;
+      if (count === 0) continue;
+      const bit = 1 << (31 - Math.clz32(count));
+      if ((this.#seen[i]! & bit) !== 0) continue;
+      this.#seen[i]! |= bit;
+      isNew = true;
+    }
+    return isNew;
+  }
+
+  /** A busy machine is slow once, a bad input always. */
+  #isSlow(input: Uint8Array): boolean {
+    for (let i = 0; i < 3; i++) {
+      const began = performance.now();
+      this.#target.run(input);
+      if (performance.now() - began <= SLOW_MS) return false;
+    }
+    return true;
+  }
+
+  /** Leaves out stretches while the failure stays the same. */
+  #smaller(failure: Failure): Failure {
+    let smallest = failure;
+    for (let length = failure.input.length >> 1; length > 0; length >>= 1) {
+      for (let at = 0; at < smallest.input.length; ) {
+        const { input } = smallest;
+        const shorter = Buffer.concat([input.subarray(0, at), input.subarray(at + length)]);
+        const again = this.try(shorter);
+        if (again !== null && String(again.error) === String(failure.error)) smallest = again;
+        else at += length;
+      }
+    }
+    return smallest;
+  }
+}

@@ -1,0 +1,67 @@
+/**
+ * The coverage-guided fuzzer: `npm run fuzz -- [--target NAME]… [--seconds N] [--seed N] [--keep]`. The seconds are shared by the targets. What fails is
+ * made smaller and added to test/fuzz/corpus, which the ordinary tests replay; `--keep` adds short inputs that reached something new.
+ */
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { inspect, parseArgs } from 'node:util';
+import { TARGETS } from '../targets/index.js';
+import type { FuzzTarget } from '../targets/target.js';
+import { addToCorpus, corpusOf } from './corpus.js';
+import { Fuzzer } from './fuzzer.js';
+import { Random } from './random.js';
+import { Watchdog } from './watch.js';
+
+const LONGEST_KEPT = 400;
+const MOST_KEPT = 60;
+
+const { values } = parseArgs({
+  options: {
+    target: { type: 'string', multiple: true },
+    seconds: { type: 'string', default: '80' },
+    seed: { type: 'string' },
+    keep: { type: 'boolean', default: false },
+  },
+});
+const seed = Number(values.seed ?? Math.floor(Math.random() * 2 ** 32));
+const chosen = TARGETS.filter(({ name }) => values.target?.includes(name) ?? true);
+if (chosen.length !== (values.target?.length ?? TARGETS.length)) {
+  say(`no such target; there are ${TARGETS.map(({ name }) => name).join(', ')}`);
+  process.exit(2);
+}
+say(
+  `seed ${seed}, ${values.seconds} s for ${chosen.length} targets, ${globalThis.weightcastCoverage.size} branches counted`,
+);
+let failed = 0;
+for (const target of chosen)
+  failed += (await fuzz(target, (1000 * Number(values.seconds)) / chosen.length)) ? 0 : 1;
+process.exit(failed === 0 ? 0 : 1);
+
+async function fuzz(target: FuzzTarget, ms: number): Promise<boolean> {
+  await using watchdog = new Watchdog(join(tmpdir(), `weightcast-fuzz-${target.name}.stuck`));
+  const fuzzer = new Fuzzer(target, new Random(seed), (input) => watchdog.begin(input));
+  const began = performance.now();
+  const known = [...target.seeds(), ...corpusOf(target.name)];
+  const failure = known.map((input) => fuzzer.try(input)).find((found) => found !== null) ?? null;
+  const before = { kept: fuzzer.kept.length, branches: fuzzer.branches };
+  const found = failure ?? fuzzer.until(began + ms);
+  const seconds = (performance.now() - began) / 1000;
+  const pace = Math.round(fuzzer.runs / seconds);
+  say(
+    `${target.name}: ${fuzzer.runs} runs, ${pace} a second; branches ${before.branches} by ${known.length} known inputs, ${fuzzer.branches} in the end; ${fuzzer.kept.length} inputs kept`,
+  );
+  if (values.keep) {
+    const short = fuzzer.kept.slice(before.kept).filter(({ length }) => length <= LONGEST_KEPT);
+    addToCorpus(target.name, short.slice(0, MOST_KEPT));
+  }
+  if (found === null) return true;
+  addToCorpus(target.name, [found.input]);
+  say(
+    `FAILED ${target.name}: ${inspect(found.error)}\n  input ${inspect(Buffer.from(found.input).toString('latin1').slice(0, 400))}`,
+  );
+  return false;
+}
+
+function say(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
