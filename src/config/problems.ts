@@ -16,7 +16,7 @@ function describe(issue: Issue, input: unknown, origin: Origin): string[] {
   const at = keyName(issue.path, origin);
   switch (issue.code) {
     case 'unrecognized_keys':
-      return issue.keys.map((key) => unknownKey(key, issue.path, origin));
+      return unknownKeys(issue.keys, issue.path, origin);
     case 'invalid_value':
       return [
         `${at}: must be one of ${issue.values.map((v) => JSON.stringify(v)).join(', ')}${not(issue, input)}`,
@@ -28,6 +28,14 @@ function describe(issue: Issue, input: unknown, origin: Origin): string[] {
     default:
       return [`${at}: ${issue.message}`];
   }
+}
+
+/** Looking for what a key may mean costs more than reading it. */
+const KEYS_NAMED = 8;
+
+function unknownKeys(keys: readonly string[], path: readonly PropertyKey[], origin: Origin): string[] {
+  const named = keys.slice(0, KEYS_NAMED).map((key) => unknownKey(key, path, origin));
+  return keys.length > KEYS_NAMED ? [...named, `${keys.length - KEYS_NAMED} more unknown keys`] : named;
 }
 
 function unknownKey(key: string, path: readonly PropertyKey[], origin: Origin): string {

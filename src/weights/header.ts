@@ -20,6 +20,7 @@ export { tensorsOf } from './header/tensors.js';
 const MAX_NAME_BYTES = 1 << 16;
 const TENSORS_PER_STEP = 64;
 const MEMBERS_PER_STEP = 16;
+const MAX_METADATA = 100_000;
 const OPEN_BRACE = 0x7b;
 const SMALL_N = 0x6e;
 const METADATA = new TextEncoder().encode('__metadata__');
@@ -98,6 +99,7 @@ function* readMetadata(reader: JsonReader): Steps<Map<string, string>> {
     const key = reader.member(first, MAX_NAME_BYTES);
     if (key === null) return metadata;
     if (metadata.has(key)) reader.fail(`a second ${JSON.stringify(key)} in __metadata__`, at);
+    if (metadata.size === MAX_METADATA) reader.fail(`more than ${MAX_METADATA} entries in __metadata__`, at);
     metadata.set(key, yield* reader.longString());
     if (metadata.size % MEMBERS_PER_STEP === 0) yield;
   }

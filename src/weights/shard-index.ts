@@ -9,6 +9,9 @@ const MAX_INDEX_BYTES = 64 * 1024 * 1024;
 const MAX_STRING_BYTES = 1 << 16;
 const MAX_FILE_NAME_BYTES = 255;
 const ENTRIES_PER_STEP = 32;
+/** The largest published checkpoints have some 200,000 tensors. */
+const MAX_TENSORS = 1_000_000;
+const MAX_OTHER_MEMBERS = 1000;
 
 export interface ShardIndex {
   /** Sum of the tensors' bytes, where the index says it. */
@@ -52,11 +55,11 @@ export function* parseShardIndex(bytes: Buffer, path: string): Steps<ShardIndex>
 function* parse(reader: JsonReader): Steps<ShardIndex> {
   let totalSize: number | null = null;
   let weightMap: ReadonlyMap<string, string> | null = null;
-  yield* eachMember(reader, function* (key) {
+  yield* eachMember(reader, MAX_OTHER_MEMBERS, function* (key) {
     if (key === 'weight_map') {
       weightMap = yield* readWeightMap(reader);
     } else if (key === 'metadata' && reader.peek() === 0x7b) {
-      yield* eachMember(reader, function* (field) {
+      yield* eachMember(reader, MAX_OTHER_MEMBERS, function* (field) {
         if (field === 'total_size') totalSize = readSize(reader);
         else yield* reader.skip();
       });
@@ -82,7 +85,7 @@ function readSize(reader: JsonReader): number | null {
 function* readWeightMap(reader: JsonReader): Steps<Map<string, string>> {
   const map = new Map<string, string>();
   const checked = new Map<string, string>();
-  yield* eachMember(reader, function* (name) {
+  yield* eachMember(reader, MAX_TENSORS, function* (name) {
     const file = reader.string(MAX_STRING_BYTES);
     const known = checked.get(file);
     if (known === undefined) checked.set(file, checkFileName(reader, file));
@@ -108,7 +111,7 @@ function checkFileName(reader: JsonReader, file: string): string {
   return file;
 }
 
-function* eachMember(reader: JsonReader, visit: (key: string) => Steps<void>): Steps<void> {
+function* eachMember(reader: JsonReader, most: number, visit: (key: string) => Steps<void>): Steps<void> {
   const seen = new Set<string>();
   reader.openObject();
   for (let first = true; ; first = false) {
@@ -116,6 +119,7 @@ function* eachMember(reader: JsonReader, visit: (key: string) => Steps<void>): S
     const key = reader.member(first, MAX_STRING_BYTES);
     if (key === null) return;
     if (seen.has(key)) reader.fail(`a second ${JSON.stringify(key)}`, at);
+    if (seen.size === most) reader.fail(`more than ${most} members`, at);
     seen.add(key);
     yield* visit(key);
   }

@@ -93,6 +93,9 @@ export interface PushRecord {
   readonly superseded: boolean;
 }
 
+/** Far more than the longest push writes: each takes some microseconds, and a damaged one concerns every engine. */
+const MAX_EVENTS = 20_000;
+
 /** Reads a record; null when it is none. What can't be read inside one counts as an open session of every engine: nothing is known then. */
 export function parseRecord(content: string): PushRecord | null {
   const lines = content.split('\n');
@@ -113,15 +116,20 @@ export function parseRecord(content: string): PushRecord | null {
   );
   let { push } = head.data;
   const flags = { held: false, left: false, superseded: false };
-  for (const line of lines.slice(1)) {
+  const damage = () => {
+    for (const engine of engines)
+      Object.assign(engine, { state: 'receiving', reason: 'its record is damaged' });
+  };
+  let damaged = false;
+  for (const line of lines.slice(1, 1 + MAX_EVENTS)) {
     if (line === '') continue;
     const event = eventSchema.safeParse(json(line));
     if (event.success && event.data.event === 'inherits') push = event.data.push;
     else if (event.success) apply(event.data, engines, flags);
-    else
-      for (const engine of engines)
-        Object.assign(engine, { state: 'receiving', reason: 'its record is damaged' });
+    else if (!damaged) damage();
+    damaged = !event.success;
   }
+  if (lines.length > 1 + MAX_EVENTS) damage();
   return {
     head: { ...head.data, push },
     engines: engines.map(({ loads, ...engine }) => {

@@ -6,6 +6,8 @@ import type { Row } from './columns.js';
 const MAX_NAME_BYTES = 1 << 16;
 const MAX_DTYPE_BYTES = 64;
 const MAX_DIMENSIONS = 64;
+/** Fields of one tensor that nobody knows: each has to be remembered, so that none comes twice. */
+const MAX_UNKNOWN = 1000;
 
 const word = (text: string): Uint8Array => new TextEncoder().encode(text);
 const DTYPE = word('dtype');
@@ -85,6 +87,7 @@ export class EntryReader {
         const field = reader.text();
         this.#unknown ??= new Set();
         if (this.#unknown.has(field)) reader.fail(`a second ${JSON.stringify(field)}`, at);
+        if (this.#unknown.size === MAX_UNKNOWN) reader.fail(`more than ${MAX_UNKNOWN} unknown fields`, at);
         this.#unknown.add(field);
         return false;
       }
