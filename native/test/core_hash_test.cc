@@ -1,0 +1,87 @@
+// A digest job of many tensors on several threads gives what each tensor gives alone, and ends when it is told to.
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <future>
+#include <string>
+#include <vector>
+
+#include "core/hash_job.h"
+#include "core_check.h"
+
+namespace {
+
+using namespace weightcast;
+using Digests = Outcome<std::vector<Digest>>;
+
+constexpr std::size_t kFileBytes = std::size_t(4) << 20;
+
+class TemporaryFile {
+ public:
+  TemporaryFile() {
+    const int descriptor = ::mkstemp(path_.data());
+    CORE_CHECK(descriptor >= 0);
+    std::uint32_t random = 1;
+    for (std::size_t i = 0; i < kFileBytes; ++i) {
+      random = random * 1664525 + 1013904223;
+      bytes_.push_back(std::uint8_t(random >> 24));
+    }
+    CORE_CHECK(::write(descriptor, bytes_.data(), bytes_.size()) == ssize_t(bytes_.size()));
+    ::close(descriptor);
+  }
+  ~TemporaryFile() { ::unlink(path_.c_str()); }
+  const std::string& path() const { return path_; }
+  Digest expected(const HashSegment& segment) const {
+    Sha256 hash(Sha256::portable());
+    for (std::uint64_t block = 0; block < segment.blocks; ++block) {
+      hash.update(bytes_.data() + segment.offset + block * segment.stride_bytes, segment.block_bytes);
+    }
+    return hash.finish();
+  }
+
+ private:
+  std::string path_ = "/tmp/weightcast-hash-XXXXXX";
+  std::vector<std::uint8_t> bytes_;
+};
+
+Digests run(HashPlan plan, bool stop) {
+  std::promise<Digests> promise;
+  auto job = HashJob::start(std::move(plan), [](std::uint64_t) {},
+                            [&](Digests digests) { promise.set_value(std::move(digests)); });
+  if (stop) job->request_stop();
+  auto digests = promise.get_future().get();
+  CORE_CHECK(job->wait_stopped(Deadline::after(10'000)));
+  return digests;
+}
+
+HashPlan plan_of(const TemporaryFile& file, const std::vector<HashSegment>& segments, unsigned threads) {
+  return {{file.path()}, segments, std::vector<std::uint32_t>(segments.size(), 1), threads};
+}
+
+}  // namespace
+
+int main() {
+  const TemporaryFile file;
+  std::vector<HashSegment> segments;
+  for (std::uint64_t i = 0; i < 60; ++i) {
+    segments.push_back({0, i, i * i * 700 + 1, i * i * 700 + 1, 1});  // whole, up to 2.4 MB
+    segments.push_back({0, i, 40 + i, 100 + i, 1 + i * 300});  // rows with gaps
+    segments.push_back({0, i, 64 * i, 64 * i, i % 2});  // whole blocks, or nothing
+  }
+  for (unsigned threads = 1; threads <= 4; ++threads) {
+    const auto digests = run(plan_of(file, segments, threads), false);
+    CORE_CHECK(digests.index() == 0);
+    for (std::size_t i = 0; i < segments.size(); ++i) {
+      CORE_CHECK(std::get<0>(digests)[i] == file.expected(segments[i]));
+    }
+  }
+
+  const std::vector<HashSegment> long_job(4'000, {0, 0, kFileBytes, kFileBytes, 1});
+  const auto stopped = run(plan_of(file, long_job, 3), true);
+  CORE_CHECK(stopped.index() == 1 && std::get<1>(stopped).is(code::kClosed));
+
+  const auto beyond = run(plan_of(file, {{0, 1, kFileBytes, kFileBytes, 1}}, 2), false);
+  CORE_CHECK(beyond.index() == 1 && std::get<1>(beyond).is(code::kCheckpointChanged));
+  return 0;
+}
