@@ -47,6 +47,7 @@ export class Gate {
   readonly #sockets = new Set<Socket>();
   #decide: Decide = () => null;
   #port = 0;
+  #closed = false;
   #atEngine = 0;
 
   private constructor(target: string) {
@@ -89,9 +90,9 @@ export class Gate {
     for (const socket of this.#sockets) socket.destroy();
   }
 
-  /** Listens (again), on the same port. */
+  /** Listens (again), on the same port; not once it is closed. */
   async accept(): Promise<void> {
-    if (this.#server.listening) return;
+    if (this.#server.listening || this.#closed) return;
     await new Promise<void>((resolve, reject) => {
       this.#server.once('error', reject);
       this.#server.listen(this.#port, '127.0.0.1', () => resolve());
@@ -108,6 +109,7 @@ export class Gate {
   }
 
   async close(): Promise<void> {
+    this.#closed = true;
     this.#agent.destroy();
     if (this.#server.listening) {
       const closed = new Promise((resolve) => this.#server.close(resolve));
