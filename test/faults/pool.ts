@@ -31,7 +31,7 @@ interface Known {
 
 const RESET_MS = 3_000;
 /** Milliseconds for an answer of an engine that is not paused. */
-const ANSWER_MS = 2_000;
+const ANSWER_MS = 20_000;
 /** Engines that wait for their next run. */
 const KEPT = 14;
 
@@ -154,7 +154,9 @@ export class Pool {
       if (!response.ok) throw new Error(`the reference engine can't load ${directory}`);
       await fetch(`${engine.url}/reset_prefix_cache`, { method: 'POST' });
       known.digests.set(textOf(await engine.digests()), version);
-      known.answers.set((await ask(engine.url)) ?? '', version);
+      const answer = await ask(engine.url);
+      if (answer === null) throw new Error(`the reference engine does not answer by ${directory}`);
+      known.answers.set(answer, version);
     }
     this.give(plain, engine, true);
     return known;
