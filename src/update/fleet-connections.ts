@@ -68,7 +68,10 @@ export async function connectReachable(
     reconnect: async (engine, reconnectSignal) => {
       const link = links.find(({ id }) => id === engine.id);
       if (link !== undefined)
-        link.admin = await connectEngine(http, link.target, { signal: reconnectSignal });
+        link.admin = await connectEngine(http, link.target, {
+          signal: reconnectSignal,
+          timeoutMs: settings.timeouts.probe,
+        });
     },
     close: () => http.close(),
   };

@@ -16,11 +16,22 @@ export function callsBehind(attempt: Attempt, engine: EngineLink): number {
   return attempt.late.has(engine.id) || attempt.ledger.wasQuarantined(engine.id) ? CALLS_BEHIND : 0;
 }
 
-/** Runs a harmless call until its answer counts; only that one may fail. */
-export async function settled<T>(attempt: Attempt, engine: EngineLink, call: () => Promise<T>): Promise<T> {
+/**
+ * Runs a harmless call until its answer counts; only that one may fail.
+ *
+ * @param timeoutMs for all of them together; each call gets what is left
+ */
+export async function settled<T>(
+  attempt: Attempt,
+  engine: EngineLink,
+  timeoutMs: number,
+  call: (leftMs: number) => Promise<T>,
+): Promise<T> {
+  const endsAt = performance.now() + timeoutMs;
+  const left = (): number => Math.max(1, endsAt - performance.now());
   for (let behind = callsBehind(attempt, engine); behind > 0; behind -= 1)
-    await call().catch(() => undefined);
-  return call();
+    await call(left()).catch(() => undefined);
+  return call(left());
 }
 
 /** Remembers for the session which engines answer late, and tells the user. */

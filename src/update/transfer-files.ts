@@ -47,7 +47,7 @@ export async function loadFromDisk(
   const { done, failed } = await onAll(engines, async (engine) => {
     ledger.set(engine.id, 'receiving', `loads ${directory}`);
     const load = engine.admin.reloadFromDisk(directory);
-    await settled(attempt, engine, () => engine.call(load, { timeoutMs: settings.timeouts.update }));
+    await settled(attempt, engine, settings.timeouts.update, (timeoutMs) => engine.call(load, { timeoutMs }));
     const setVersion = version === null ? null : engine.admin.setWeightVersion(version);
     if (setVersion !== null) await engine.call(setVersion, { timeoutMs: settings.timeouts.pause });
   });

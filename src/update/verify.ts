@@ -24,8 +24,8 @@ export async function verifyByDigest(
       return;
     }
     const began = performance.now();
-    const reported = await settled(attempt, engine, () =>
-      engine.call(exchange, { timeoutMs: settings.timeouts.checksum }),
+    const reported = await settled(attempt, engine, settings.timeouts.checksum, (timeoutMs) =>
+      engine.call(exchange, { timeoutMs }),
     );
     const engineMs = performance.now() - began;
     const workers = facts.get(engine.id)?.workers ?? reported.size;

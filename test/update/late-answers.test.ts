@@ -27,19 +27,35 @@ function lateExecutor(): () => Promise<string> {
 it('takes the first answer of an engine whose workers never failed', async () => {
   const attempt = attemptOf(2);
   attempt.ledger.set('e', 'serving-old');
-  await expect(settled(attempt, engine, lateExecutor())).rejects.toThrow('failure of a dead push');
+  await expect(settled(attempt, engine, 1_000, lateExecutor())).rejects.toThrow('failure of a dead push');
 });
 
 it('asks an engine of several workers again after a failure, and takes the last answer', async () => {
   const attempt = attemptOf(2);
   attempt.ledger.set('e', 'quarantined', 'found paused');
-  expect(await settled(attempt, engine, lateExecutor())).toBe('answer 2');
+  expect(await settled(attempt, engine, 1_000, lateExecutor())).toBe('answer 2');
 });
 
 it('asks an engine of one worker once: its answers are never late', async () => {
   const attempt = attemptOf(1);
   attempt.ledger.set('e', 'quarantined', 'found paused');
-  await expect(settled(attempt, engine, lateExecutor())).rejects.toThrow('failure of a dead push');
+  await expect(settled(attempt, engine, 1_000, lateExecutor())).rejects.toThrow('failure of a dead push');
+});
+
+it('gives all the asking together one deadline', async () => {
+  const attempt = attemptOf(2);
+  attempt.ledger.set('e', 'quarantined', 'found paused');
+  const given: number[] = [];
+  const slow = async (leftMs: number): Promise<void> => {
+    given.push(leftMs);
+    await new Promise((resolve) => setTimeout(resolve, 30));
+  };
+  await settled(attempt, engine, 60_000, slow);
+  const [first = 0, second = 0, third = 0] = given;
+  expect(given).toHaveLength(3);
+  expect(first).toBeLessThanOrEqual(60_000);
+  expect(second).toBeLessThan(first);
+  expect(third).toBeLessThan(second);
 });
 
 it('remembers late engines for the session and says so', async () => {
