@@ -26,7 +26,7 @@ function describe(issue: Issue, input: unknown, origin: Origin): string[] {
     case 'invalid_key':
       return [`${at}: ${issue.issues[0]?.message ?? issue.message}`];
     default:
-      return [`${at}: ${issue.message}`];
+      return [`${at}: ${issue.message}${harmless(issue, input)}`];
   }
 }
 
@@ -81,15 +81,32 @@ function article(expected: string): string {
   return names[expected] ?? `a value of type ${expected}`;
 }
 
+/** Numbers and addresses are shown as they were given; other text may be a secret that was put into the wrong place. */
+function harmless(issue: Issue, input: unknown): string {
+  const value = valueAt(issue, input);
+  const key = issue.path.at(-1);
+  if (typeof value === 'number' || key === 'packed_buffer_bytes') return not(issue, input);
+  if (key !== 'url' || typeof value !== 'string') return '';
+  return `, not ${shortened(JSON.stringify(value.replace(/\/\/.*@/s, '//…@')))}`;
+}
+
 /** What was found instead; header values are never shown. */
 function not(issue: Issue, input: unknown): string {
+  if (issue.path.includes('headers')) return '';
+  const value = valueAt(issue, input);
+  return value === undefined ? '' : `, not ${shortened(JSON.stringify(value) ?? String(value))}`;
+}
+
+/** An engine may be written as one string, which has no members. */
+function valueAt(issue: Issue, input: unknown): unknown {
   let value = input;
   for (const part of issue.path) {
-    if (part === 'headers') return '';
     if (typeof value !== 'object' || value === null) break;
     value = (value as Record<PropertyKey, unknown>)[part];
   }
-  if (value === undefined) return '';
-  const shown = JSON.stringify(value) ?? String(value);
-  return `, not ${shown.length > 60 ? `${shown.slice(0, 60)}…` : shown}`;
+  return value;
+}
+
+function shortened(shown: string): string {
+  return shown.length > 60 ? `${shown.slice(0, 60)}…` : shown;
 }

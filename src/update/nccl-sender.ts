@@ -129,7 +129,7 @@ export class NcclSender {
 
   /** The standing group if it still fits the engines as they are now, else a fresh rendezvous. */
   async #joinGroup(attempt: Attempt, deviceBytes: number): Promise<Group> {
-    const { ledger, engines, facts, settings, signal } = attempt;
+    const { ledger, engines, facts, settings } = attempt;
     const runtime = this.#runtime as NativeRuntime;
     const members = engines.map((engine): GroupMember => {
       const known = facts.get(engine.id);
@@ -162,8 +162,18 @@ export class NcclSender {
     this.#reused = false;
     this.#trusted = true;
     await this.#marks.set(ids);
-    this.#group = await openGroup({
-      runtime,
+    await attempt.journal.ask('join', ids);
+    try {
+      this.#group = await this.#open(attempt, members);
+    } finally {
+      await attempt.journal.joined().catch(() => undefined);
+    }
+    return this.#group;
+  }
+
+  #open({ settings, signal, ledger }: Attempt, members: readonly GroupMember[]): Promise<Group> {
+    return openGroup({
+      runtime: this.#runtime as NativeRuntime,
       device: settings.device,
       members,
       packing: settings.packing,
@@ -176,7 +186,6 @@ export class NcclSender {
           ledger.set(id, 'unknown', 'it may be stuck in a group that was given up');
       },
     });
-    return this.#group;
   }
 
   async #dropGroup(): Promise<void> {

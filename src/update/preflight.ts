@@ -1,9 +1,9 @@
 /** Everything that is asked and checked before anybody is paused. */
-import { WeightcastError } from '../errors.js';
+import { hasCode, WeightcastError } from '../errors.js';
 import { type CallOptions, type EngineFacts, type EngineLink, onAll, probeEngine } from '../fleet/engine.js';
 import { type Checkpoint, openCheckpoint } from '../weights/checkpoint.js';
 import type { Attempt } from './attempt.js';
-import { type Finding, findingOf } from './claim/found.js';
+import { type Finding, findingOf, joiningRecord } from './claim/found.js';
 import type { Journal } from './claim/journal.js';
 import { describeRecord } from './claim/record.js';
 import type { FoundRecord } from './claim/records.js';
@@ -51,7 +51,9 @@ export async function preflight(fleet: FleetConnections, input: PreflightInput):
   const { settings, ledger, signal, memory, journal } = input;
   const options: CallOptions = { signal, timeoutMs: settings.timeouts.probe };
   const { done, failed } = await onAll(fleet.engines, async (engine) => {
-    const facts = await probeEngine(engine, options);
+    const facts = await probeEngine(engine, options).catch((error: unknown) => {
+      throw stuckInJoin(input.found, engine.id, error) ?? error;
+    });
     const before = memory.processStarts.get(engine.id);
     memory.processStarts.set(engine.id, facts.processStart);
     const restarted = before !== undefined && before !== facts.processStart;
@@ -113,6 +115,22 @@ async function takeOver(
     await engine.call(engine.admin.resume(), { signal, timeoutMs: settings.timeouts.resume });
   }
   return finding;
+}
+
+/** Why an engine that does not answer may never do so again; null when that is not known. */
+export function stuckInJoin(
+  found: readonly FoundRecord[],
+  url: string,
+  cause: unknown,
+): WeightcastError | null {
+  const record = joiningRecord(found, url);
+  if (record === null || hasCode(cause, 'WC_UPDATE_ABORTED')) return null;
+  const died = `${describeRecord(record.head)} ended while this engine joined its NCCL group`;
+  return new WeightcastError(
+    'WC_ENGINE_TIMEOUT',
+    `it does not answer: ${died}, and its workers wait for a rank that is gone`,
+    { engine: url, phase: 'preflight', cause, remedy: 'Restart it: a rendezvous of NCCL has no way out.' },
+  );
 }
 
 function explain({ kind, record, engine }: Finding): string | null {

@@ -16,7 +16,7 @@ import { carryOutPaused } from './coordinator.js';
 import { DigestBook } from './digests.js';
 import { connectReachable, targetsOf } from './fleet-connections.js';
 import { Ledger } from './ledger.js';
-import { directoryOf } from './preflight.js';
+import { directoryOf, stuckInJoin } from './preflight.js';
 import { readBack } from './read-back.js';
 import { resolveSettings, type Settings } from './settings.js';
 import type { EngineReport, EngineState, FleetOptions, UpdateEvent } from './types.js';
@@ -185,11 +185,12 @@ function stateOf({ kind, engine }: Finding, paused: boolean): [EngineState, stri
 }
 
 function unreachable({ claim }: RecoveryRequest, ledger: Ledger, id: string, cause: unknown): void {
-  const error = asWeightcastError(cause, 'WC_ENGINE_UNREACHABLE', { engine: id, phase: 'preflight' });
+  const error =
+    stuckInJoin(claim.found, id, cause) ??
+    asWeightcastError(cause, 'WC_ENGINE_UNREACHABLE', { engine: id, phase: 'preflight' });
   const known = claim.found.some(({ engines }) => engines.some(({ key }) => key === engineKey(id)));
   if (!known) ledger.fail(id, error);
-  else
-    ledger.quarantine(id, error, `does not answer, so it can't be put right: restart it (${error.message})`);
+  else ledger.quarantine(id, error, `it can't be put right, restart it: ${error.message}`);
 }
 
 /** Without the checkpoint nothing can be proved; what its coordinator would have proved first is not resumed unproved. */

@@ -105,7 +105,12 @@ describe('an error names the file, the key and what it may be', () => {
   test.each([
     ['transport = "ncl"', 'weightcast.toml: transport: must be one of "nccl", "filesystem", not "ncl"'],
     ['packed = "yes"', 'packed: must be true or false, not "yes"'],
-    ['device = -1', 'device: must be a whole number from 0 to 1023'],
+    ['device = -1', 'device: must be a whole number from 0 to 1023, not -1'],
+    ['engine = ["vllm=htp://a:1"]', 'such as http://10.0.0.5:8000, not "vllm=htp://a:1"'],
+    ['[[engine]]\nurl = "10.0.0.5:8000"', 'such as http://10.0.0.5:8000, not "10.0.0.5:8000"'],
+    ['engine = ["http://me:secret@a:1"]', 'api_key_env, not "http://…@a:1"'],
+    ['master_port = 70000', 'master_port: must be a whole number from 0 to 65535, not 70000'],
+    ['packed_buffer_bytes = "many"', 'or "1GiB", not "many"'],
     ['device = 0.5', 'device: must be a whole number from 0 to 1023'],
     ['master_port = 65536', 'master_port: must be a whole number from 0 to 65535'],
     ['packed_buffer_bytes = "lots"', 'packed_buffer_bytes: must be a size from 1 byte to 64 GiB'],

@@ -11,6 +11,8 @@ import {
   killIn,
   LONG,
   paused,
+  pushed,
+  ranksWaitingFor,
   type Scene,
   silentAt,
   until,
@@ -101,5 +103,36 @@ describe('weightcast recover', () => {
       pushing.signal('SIGKILL');
       await pushing.ended;
     });
+  });
+});
+
+it('names the one thing that nobody can put right: engines that wait in NCCL for a rank that was killed', {
+  timeout: LONG,
+}, async () => {
+  await withScene(async (scene) => {
+    await using pushing = scene.pushWith('init-delay=600000');
+    await until(async () => (await ranksWaitingFor(pushing.pid)) === scene.engines.length);
+    pushing.signal('SIGKILL');
+    await pushing.ended;
+    const stuck = /ended while (this engine|it) joined .*NCCL group.*wait for a rank that is gone/;
+    const push = ['push', scene.b, ...ends(scene.proxies), '-t', 'filesystem', '--timeout-probe', '1'];
+    expect(await pushed(scene, push)).toMatchObject({
+      code: 1,
+      report: {
+        outcome: 'failed',
+        error: { message: expect.stringMatching(stuck), remedy: expect.stringContaining('Restart it') },
+      },
+    });
+    const doctor = await weightcast(
+      ['doctor', ...ends(scene.proxies), '-t', 'filesystem', '--timeout-probe', '1'],
+      env(scene.state),
+    );
+    expect(doctor).toMatchObject({ code: 1, out: expect.stringMatching(stuck) });
+    const recovered = await weightcast(
+      ['recover', ...ends(scene.proxies), '--timeout-probe', '1', '--json'],
+      env(scene.state),
+    );
+    expect(recovered.code).toBe(3);
+    expect(recovered.out).toMatch(stuck);
   });
 });

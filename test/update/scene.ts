@@ -1,5 +1,5 @@
 /** A push in a process of its own, through proxies that keep it at a chosen point; it is killed there. */
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, readlink, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -20,6 +20,8 @@ export interface Scene extends Bench {
   readonly state: string;
   /** The push of `b` through the proxies, in a process of its own. */
   push(...more: string[]): Spawned;
+  /** The same, with faults of the emulator at its own rank. */
+  pushWith(faults: string): Spawned;
   records(): Promise<(PushRecord | null)[]>;
 }
 
@@ -28,16 +30,21 @@ export async function withScene(body: (scene: Scene) => Promise<void>): Promise<
     const state = await mkdtemp(join(tmpdir(), 'weightcast-dead-'));
     const proxies = await Promise.all(bench.urls.map(scriptedProxy));
     const records = async () => {
-      const texts = (await readdir(state)).map((name) => readFile(join(state, name), 'utf8').catch(() => ''));
+      const names = (await readdir(state)).filter((name) => name.endsWith('.push'));
+      const texts = names.map((name) => readFile(join(state, name), 'utf8').catch(() => ''));
       return (await Promise.all(texts)).map(parseRecord);
     };
-    const push = (...more: string[]) =>
-      new Spawned(
-        ['--no-warnings', MAIN, 'push', bench.b, ...ends(proxies), ...OPTIONS, ...more],
-        env(state),
-      );
+    const push = (more: readonly string[], faults: Record<string, string>) =>
+      new Spawned(['--no-warnings', MAIN, 'push', bench.b, ...ends(proxies), ...OPTIONS, ...more], {
+        ...env(state),
+        ...faults,
+      });
     try {
-      await body({ ...bench, proxies, state, push, records });
+      await body({
+        ...{ ...bench, proxies, state, records },
+        push: (...more) => push(more, {}),
+        pushWith: (faults) => push([], { WEIGHTCAST_EMULATOR_FAULTS: faults }),
+      });
     } finally {
       await until(async () => (await processesWith(`WEIGHTCAST_STATE_DIR=${state}`)).length === 0);
       await Promise.all(proxies.map((proxy) => proxy[Symbol.asyncDispose]()));
@@ -95,4 +102,18 @@ export async function pushed(
   const { code, out, err } = await weightcast([...args, '--json'], env(state));
   if (out === '') throw new Error(err);
   return { code, report: JSON.parse(out) as UpdateReport };
+}
+
+/** Ranks that have called on the emulated bootstrap root of this process and wait for the others. */
+export async function ranksWaitingFor(pid: number): Promise<number> {
+  const fds = await readdir(`/proc/${pid}/fd`);
+  const targets = await Promise.all(fds.map((fd) => readlink(`/proc/${pid}/fd/${fd}`).catch(() => '')));
+  const sockets = (await readFile('/proc/net/unix', 'latin1'))
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/))
+    .filter(
+      ([, , , , , , inode, path]) => targets.includes(`socket:[${inode}]`) && path?.includes('emulated-nccl'),
+    );
+  const connected = '03';
+  return sockets.filter(([, , , , , state]) => state === connected).length;
 }

@@ -3,7 +3,7 @@ import type { Capabilities, Exchange } from '../../engines/admin.js';
 import type { EngineTarget, HttpClient } from '../../engines/http.js';
 import { connectEngine } from '../../engines/registry.js';
 import { adminRoutesOpen } from '../../engines/vllm/connect.js';
-import { findingOf } from '../../update/claim/found.js';
+import { findingOf, joiningRecord } from '../../update/claim/found.js';
 import { engineKey } from '../../update/claim/identity.js';
 import { describeRecord } from '../../update/claim/record.js';
 import type { FoundRecord } from '../../update/claim/records.js';
@@ -108,6 +108,11 @@ export function judgeEngine(facts: Facts, nccl: boolean, records: readonly Found
   if (models.length > 0) say('ok', `serves ${models.join(', ')}`);
   if (workers !== null) say('ok', count(workers, 'worker'));
   if (facts.weightVersion !== null) say('ok', `weight version ${facts.weightVersion}`);
+  const joining = paused === null ? joiningRecord(records, facts.id) : null;
+  if (joining !== null) {
+    const died = `${describeRecord(joining.head)} ended while it joined an NCCL group`;
+    say('wrong', `${died}: its workers wait for a rank that is gone`, 'Restart it.');
+  }
   const live = records.find((record) => record.live && concerns(record, facts.id));
   if (live !== undefined) say('note', `is held by ${describeRecord(live.head)}`);
   else if (paused === true) say('wrong', ...whyPaused(facts.id, records));

@@ -31,7 +31,8 @@ export function findingOf(found: readonly FoundRecord[], seen: SeenEngine): Find
   let worst = NOTHING;
   for (const record of found) {
     for (const engine of record.engines) {
-      if (engine.key !== key || !inDoubt(engine) || isMoot(engine, seen)) continue;
+      // One that answers has left the rendezvous, whatever it came to.
+      if (engine.key !== key || !inDoubt({ ...engine, joining: false }) || isMoot(engine, seen)) continue;
       const kind = kindOf(record, engine);
       if (RANK[kind] >= RANK[worst.kind]) worst = { kind, record, engine };
     }
@@ -65,6 +66,13 @@ function kindOf(record: FoundRecord, engine: RecordedEngine): Finding['kind'] {
   }
 }
 
-export function holdsNew(record: FoundRecord): boolean {
+/** The push that died while this engine joined its group; null when there is none. Its workers may wait for a rank that is gone, and then nothing is answered. */
+export function joiningRecord(found: readonly FoundRecord[], url: string): FoundRecord | null {
+  const key = engineKey(url);
+  const joins = (engine: RecordedEngine) => engine.key === key && engine.joining && !engine.settled;
+  return found.findLast(({ live, engines }) => !live && engines.some(joins)) ?? null;
+}
+
+function holdsNew(record: FoundRecord): boolean {
   return record.engines.some(({ state }) => ['received', 'verified', 'serving-new'].includes(state));
 }

@@ -6,16 +6,20 @@ import type { EngineState, UpdateEvent } from '../types.js';
 import { inDoubt, parseRecord, type RecordEvent, type RecordedEngine, type RecordHead } from './record.js';
 import { HEARTBEAT_MS } from './records.js';
 
+export type Asked = Extract<RecordEvent, { event: 'ask' }>['what'];
+
 /** What an update tells of itself, so that somebody else knows if it dies. */
 export interface Journal {
   /** Resolves when it is written: then it may be asked. */
-  ask(what: 'pause' | 'receive' | 'load', engines: readonly string[], directory?: string): Promise<void>;
+  ask(what: Asked, engines: readonly string[], directory?: string): Promise<void>;
+  /** Nobody waits in a rendezvous any more. */
+  joined(): Promise<void>;
   /** When the engines' processes started, in Unix seconds. */
   started(at: ReadonlyMap<string, number | null>): Promise<void>;
 }
 
 /** Writes nothing. */
-export const NO_JOURNAL: Journal = { ask: async () => {}, started: async () => {} };
+export const NO_JOURNAL: Journal = { ask: async () => {}, joined: async () => {}, started: async () => {} };
 
 /** The same journal; but where it can't be written that is told, and the work goes on. */
 export function unlessUnwritable(journal: Journal, tell: (why: string) => void): Journal {
@@ -25,6 +29,7 @@ export function unlessUnwritable(journal: Journal, tell: (why: string) => void):
   };
   return {
     ask: (...request) => journal.ask(...request).catch(forgiving),
+    joined: () => journal.joined().catch(forgiving),
     started: (at) => journal.started(at).catch(forgiving),
   };
 }
@@ -78,15 +83,15 @@ export class RecordFile implements Journal {
     return (await this.#handle.stat()).mtimeMs;
   }
 
-  async ask(
-    what: 'pause' | 'receive' | 'load',
-    engines: readonly string[],
-    directory?: string,
-  ): Promise<void> {
+  async ask(what: Asked, engines: readonly string[], directory?: string): Promise<void> {
     if (engines.length === 0) return;
     this.#tell();
     const event = { event: 'ask', what, engines: this.#indexesOf(engines) } as const;
     await this.write(directory === undefined ? event : { ...event, directory });
+  }
+
+  joined(): Promise<void> {
+    return this.write({ event: 'joined' });
   }
 
   async started(at: ReadonlyMap<string, number | null>): Promise<void> {

@@ -52,13 +52,15 @@ const eventSchema = z.discriminatedUnion('event', [
   z.object({ event: z.literal('inherits'), push: pushSchema }),
   /** Unix seconds at which the engines' processes started, by index. */
   z.object({ event: z.literal('started'), at: z.record(z.string(), z.number()) }),
-  /** About to be asked of these engines: pause · open an update session and receive · load a directory. */
+  /** About to be asked of these engines: join a group · pause · open an update session and receive · load a directory. */
   z.object({
     event: z.literal('ask'),
-    what: z.enum(['pause', 'receive', 'load']),
+    what: z.enum(['join', 'pause', 'receive', 'load']),
     engines: engineIndexes,
     directory: text.optional(),
   }),
+  /** All ranks have met, or nobody waits for the others any more. */
+  z.object({ event: z.literal('joined') }),
   /** What engines are known to be, by index. */
   z.object({ event: z.literal('state'), states: z.record(z.string(), z.enum(STATES)) }),
   /** Its holder has ended and leaves engines that need help. */
@@ -81,6 +83,8 @@ export interface RecordedEngine {
   /** Unix seconds; null where the engine does not say. */
   readonly processStart: number | null;
   readonly reason: string | null;
+  /** Its workers may wait in ncclCommInitRank for ranks that never come. */
+  readonly joining: boolean;
   /** Others know more of it now. */
   readonly settled: boolean;
 }
@@ -110,6 +114,7 @@ export function parseRecord(content: string): PushRecord | null {
       state: 'unknown',
       processStart: null,
       reason: null,
+      joining: false,
       settled: false,
       loads: null,
     }),
@@ -168,11 +173,18 @@ function apply(
       return;
     case 'ask':
       for (const engine of some(event.engines)) {
+        if (event.what === 'join') {
+          engine.joining = true;
+          continue;
+        }
         if (event.what !== 'pause') engine.state = 'receiving';
         else if (engine.state === 'serving-old' || engine.state === 'unknown') engine.state = 'paused';
         else if (engine.state === 'serving-new') engine.state = 'receiving';
         engine.loads = event.what === 'load' ? (event.directory ?? '') : null;
       }
+      return;
+    case 'joined':
+      for (const engine of engines) engine.joining = false;
       return;
     case 'state':
       for (const [index, state] of Object.entries(event.states)) {
@@ -190,7 +202,7 @@ const AT_PEACE: readonly EngineState[] = ['unknown', 'serving-old', 'serving-new
 
 /** True for an engine that may be paused, or hold neither version, and of which nobody knows more. */
 export function inDoubt(engine: RecordedEngine): boolean {
-  return !engine.settled && !AT_PEACE.includes(engine.state);
+  return !engine.settled && (engine.joining || !AT_PEACE.includes(engine.state));
 }
 
 function json(line: string): unknown {
