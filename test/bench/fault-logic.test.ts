@@ -26,7 +26,7 @@ function withPeer(version: VllmVersion, body: (bench: PeerBench) => Promise<void
             checkpoint: bench.b,
             packedBufferBytes: 50_000,
             // A second of the sources in 10 ms.
-            clock: new Clock(10),
+            clock: new Clock({ msPerSecond: 10, shortestMs: 5_000 }),
             signal,
           }),
       });

@@ -132,7 +132,7 @@ await lane('vllm 0.32.0 faults', vllmPackages('0.32.0'), (python) => {
           engines: [{ url: target.proxy.url, workers: 1 }],
           checkpoint: models.directory(name),
           packedBufferBytes: 100_000,
-          clock: new Clock(100),
+          clock: new Clock({ msPerSecond: 100, shortestMs: 5_000 }),
           signal: new AbortController().signal,
         });
       target.proxy.on('/finish_weight_update', { kind: 'drop' });

@@ -12,7 +12,7 @@ import { needsProcess, type Scenario, type ScenarioTimeouts } from '../../../tes
 import { weightcast } from '../../../test/faults/weightcast.js';
 import { type PeerName, peerInProcess } from './coordinator.js';
 import { peerForked } from './forked.js';
-import { Clock } from './peer.js';
+import { Clock, type Pace } from './peer.js';
 
 export interface Contestant {
   readonly name: string;
@@ -37,8 +37,8 @@ const RECOVERY_TIMEOUTS: ScenarioTimeouts = {
 };
 
 /** Every deadline of ours has the length of the one that vLLM's example and client give to the same call: 60 s, 300 s. */
-function timeouts(msPerSecond: number): ScenarioTimeouts {
-  const clock = new Clock(msPerSecond);
+function timeouts(pace: Pace): ScenarioTimeouts {
+  const clock = new Clock(pace);
   const [short, long] = [clock.timeout(60), clock.timeout(300)];
   return {
     probe: short,
@@ -52,7 +52,7 @@ function timeouts(msPerSecond: number): ScenarioTimeouts {
 }
 
 /** The push of the seed's scenario that is disturbed, and no other; one transport, one packing, one version of the engines. */
-function disturbedPush(seed: number, msPerSecond: number): Scenario {
+function disturbedPush(seed: number, pace: Pace): Scenario {
   const planned = planScenario(seed);
   const faults = planned.steps.flatMap((step) => step.faults);
   return {
@@ -65,7 +65,7 @@ function disturbedPush(seed: number, msPerSecond: number): Scenario {
     verify: 'digest',
     pauseMode: 'keep',
     packed: true,
-    timeouts: timeouts(msPerSecond),
+    timeouts: timeouts(pace),
     steps: [{ version: 'b', faults }],
   };
 }
@@ -79,11 +79,11 @@ function without(phases: readonly FaultPhase[], scenario: Scenario): Scenario {
   return { ...scenario, steps };
 }
 
-function ours(name: string, title: string, fallback: Scenario['fallback'], msPerSecond: number): Contestant {
+function ours(name: string, title: string, fallback: Scenario['fallback'], pace: Pace): Contestant {
   return {
     name,
     title,
-    scenario: (seed) => ({ ...disturbedPush(seed, msPerSecond), fallback }),
+    scenario: (seed) => ({ ...disturbedPush(seed, pace), fallback }),
     factory: (scenario, setup) => {
       // Its recovery has no other means than its push had.
       const timeouts = setup.settings.timeouts === scenario.timeouts ? scenario.timeouts : RECOVERY_TIMEOUTS;
@@ -107,41 +107,41 @@ function peer(
   setUp: {
     readonly vllm: Scenario['vllm'];
     readonly lacks: readonly FaultPhase[];
-    readonly msPerSecond: number;
+    readonly pace: Pace;
   },
 ): Contestant {
-  const { vllm, lacks, msPerSecond } = setUp;
+  const { vllm, lacks, pace } = setUp;
   return {
     name,
     title,
-    scenario: (seed) => without(lacks, { ...disturbedPush(seed, msPerSecond), vllm }),
+    scenario: (seed) => without(lacks, { ...disturbedPush(seed, pace), vllm }),
     factory: (scenario, setup) => {
       const recovers = setup.settings.timeouts !== scenario.timeouts;
-      const pace = recovers ? 3 * msPerSecond : msPerSecond;
-      const options = { peer: name, workers: scenario.workers, msPerSecond: pace };
+      const slower = { ...pace, msPerSecond: 3 * pace.msPerSecond };
+      const options = { peer: name, workers: scenario.workers, pace: recovers ? slower : pace };
       return needsProcess(scenario) ? peerForked(options, setup) : peerInProcess(options, setup);
     },
   };
 }
 
-export function contestants(msPerSecond: number): readonly Contestant[] {
+export function contestants(pace: Pace): readonly Contestant[] {
   return [
-    ours('weightcast', 'weightcast', 'none', msPerSecond),
-    ours('weightcast-files', 'weightcast, `--fallback filesystem`', 'filesystem', msPerSecond),
+    ours('weightcast', 'weightcast', 'none', pace),
+    ours('weightcast-files', 'weightcast, `--fallback filesystem`', 'filesystem', pace),
     peer('prime-rl', "prime-rl's order of calls", {
       vllm: '0.20.2',
       lacks: ['start', 'finish', 'verify', 'reset'],
-      msPerSecond,
+      pace,
     }),
     peer('vllm-trainer', "vLLM's trainer client, one group", {
       vllm: '0.32.0',
       lacks: ['verify', 'reset'],
-      msPerSecond,
+      pace,
     }),
     peer('vllm-trainer-per-server', "vLLM's trainer client, a group a server", {
       vllm: '0.32.0',
       lacks: ['verify', 'reset'],
-      msPerSecond,
+      pace,
     }),
   ];
 }

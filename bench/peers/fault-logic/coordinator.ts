@@ -5,7 +5,7 @@ import {
   type CoordinatorSetup,
   type Outcome,
 } from '../../../test/faults/coordinator.js';
-import { Clock, namedIn, type PeerLogic } from './peer.js';
+import { Clock, namedIn, type Pace, type PeerLogic } from './peer.js';
 import { primeRl } from './prime-rl.js';
 import { vllmTrainer, vllmTrainerPerServer } from './vllm-trainer.js';
 
@@ -31,7 +31,7 @@ export interface PeerJob {
   readonly workers: number;
   readonly checkpoint: string;
   readonly packedBufferBytes: number;
-  readonly msPerSecond: number;
+  readonly pace: Pace;
 }
 
 export interface PeerEnd {
@@ -44,7 +44,7 @@ export interface PeerEnd {
 /** Runs one push to the end of the peer's processes. */
 export async function runPeer(job: PeerJob, interrupted: AbortSignal): Promise<PeerEnd> {
   const { logic, diesOfInterrupt } = PEERS[job.peer];
-  const clock = new Clock(job.msPerSecond);
+  const clock = new Clock(job.pace);
   const operator = new AbortController();
   const timer = setTimeout(() => operator.abort(), clock.timeout(OPERATOR_SECONDS));
   const { workers, checkpoint, packedBufferBytes } = job;
@@ -78,7 +78,7 @@ export function outcomeOf(engines: readonly string[], end: PeerEnd): Outcome {
 export interface PeerOptions {
   readonly peer: PeerName;
   readonly workers: number;
-  readonly msPerSecond: number;
+  readonly pace: Pace;
 }
 
 /** A peer in this process; for scenarios in which nothing happens to its own process. */

@@ -1,7 +1,7 @@
 /**
  * The same faults against weightcast and against the logic of the peers: `npm run bench:faults -- --runs 500 --seed 1`.
  *
- * --runs N · --seed S (the first) · --lanes N (side by side) · --ms-per-second N (of the peers' clock) · --only NAME,… (contestants) ·
+ * --runs N · --seed S (the first) · --lanes N (side by side) · --ms-per-second N (of the peers' clock) · --shortest-ms N (timeout) · --only NAME,… (contestants) ·
  * --results DIR · --minutes N (no seed is begun after that; only whole seeds count) · --verbose (what each ended as)
  */
 import { join } from 'node:path';
@@ -20,6 +20,7 @@ const { values } = parseArgs({
     seed: { type: 'string', default: '1' },
     lanes: { type: 'string', default: '6' },
     'ms-per-second': { type: 'string', default: '10' },
+    'shortest-ms': { type: 'string', default: '1500' },
     only: { type: 'string' },
     results: { type: 'string', default: 'bench/results' },
     minutes: { type: 'string', default: '1000' },
@@ -27,10 +28,10 @@ const { values } = parseArgs({
   },
 });
 
-const msPerSecond = Number(values['ms-per-second']);
+const pace = { msPerSecond: Number(values['ms-per-second']), shortestMs: Number(values['shortest-ms']) };
 const first = Number(values.seed);
 const wanted = values.only?.split(',');
-const field = contestants(msPerSecond).filter(({ name }) => wanted?.includes(name) ?? true);
+const field = contestants(pace).filter(({ name }) => wanted?.includes(name) ?? true);
 const began = performance.now();
 const pool = await Pool.open();
 process.env['WEIGHTCAST_STATE_DIR'] = join(pool.folder, 'state');
@@ -43,7 +44,12 @@ process.once('SIGINT', () => {
   stopped = true;
 });
 
-const seeds = Array.from({ length: Number(values.runs) }, (_, index) => first + index);
+/** Kinds of faults are dealt to seeds in turn; so spread, a run that is cut short has seen them all. */
+const STRIDE = 97;
+const runs = Number(values.runs);
+const seeds = Array.from({ length: runs }, (_, index) => index)
+  .sort((a, b) => ((a * STRIDE) % runs) - ((b * STRIDE) % runs))
+  .map((index) => first + index);
 const overtime = (): boolean => performance.now() - began > Number(values.minutes) * 60_000;
 const lane = async (): Promise<void> => {
   for (let seed = seeds.shift(); seed !== undefined && !stopped && !overtime(); seed = seeds.shift()) {
@@ -74,7 +80,7 @@ const paths = await writeFaultResults(values.results, {
   date: new Date().toISOString(),
   seconds: (performance.now() - began) / 1000,
   stalledMs: Math.round(stalls.totalMs),
-  msPerSecond,
+  pace,
   contestants: field.map(({ name, title }) => ({ name, title })),
   unstarted: unstarted.sort((a, b) => a - b),
   runs: done.sort((a, b) => a.seed - b.seed),

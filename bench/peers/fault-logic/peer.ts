@@ -6,23 +6,26 @@ export interface PeerEngine {
   readonly workers: number;
 }
 
-/** No timeout is shorter: a busy machine must not fail anybody. */
-export const SHORTEST_TIMEOUT_MS = 1_500;
-
-/** Seconds, as the peers' sources have them, to milliseconds here: waits and timeouts keep their ratios, down to the shortest timeout. */
-export class Clock {
+/** Seconds, as the peers' sources have them, to milliseconds here: waits and timeouts keep their ratios, down to a shortest timeout. */
+export interface Pace {
   readonly msPerSecond: number;
+  /** No timeout is shorter: a busy machine must not fail anybody. */
+  readonly shortestMs: number;
+}
 
-  constructor(msPerSecond: number) {
-    this.msPerSecond = msPerSecond;
+export class Clock {
+  readonly #pace: Pace;
+
+  constructor(pace: Pace) {
+    this.#pace = pace;
   }
 
   wait(seconds: number): number {
-    return seconds * this.msPerSecond;
+    return seconds * this.#pace.msPerSecond;
   }
 
   timeout(seconds: number): number {
-    return Math.max(SHORTEST_TIMEOUT_MS, this.wait(seconds));
+    return Math.max(this.#pace.shortestMs, this.wait(seconds));
   }
 }
 

@@ -2,7 +2,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { loadAverage, type Machine, machine, versions } from '../../harness/machine.js';
-import { SHORTEST_TIMEOUT_MS } from './peer.js';
+import type { Pace } from './peer.js';
 import { VERDICTS, type Verdict } from './verdict.js';
 
 export interface RunEnd {
@@ -32,7 +32,7 @@ export interface FaultResults {
   readonly date: string;
   readonly seconds: number;
   readonly stalledMs: number;
-  readonly msPerSecond: number;
+  readonly pace: Pace;
   readonly contestants: readonly { readonly name: string; readonly title: string }[];
   /** Seeds whose engines did not start. */
   readonly unstarted: readonly number[];
@@ -52,7 +52,7 @@ export function toMarkdown(
   results: FaultResults,
   facts: { machine: Machine; versions: object; load: number },
 ): string {
-  const { runs, msPerSecond, date } = results;
+  const { runs, pace, date } = results;
   const seeds = runs.map(({ seed }) => seed);
   const kinds = new Set(runs.flatMap(({ faults }) => faults.map((name) => name.split('/')[0])));
   const pairs = new Set(runs.flatMap(({ faults }) => faults));
@@ -94,7 +94,7 @@ The peers' logic is written from their sources; only the logic differs: the engi
 - **vLLM** 0.32.0: \`NCCLTrainerWeightTransferEngine\` over \`HTTPVLLMWeightSyncClient\` in the order of its example: init, pause, start, update beside the broadcast, finish, resume; nothing is
   retried. It knows one server, so a fleet is pushed to in two ways: its calls to all servers at once in one group, and one script a server.
 - **weightcast** has vLLM's client timeouts (60 s, 300 s), and needs no files unless said so. Where its process is killed it runs as the command line does, with its guardian.
-- A second of the sources is ${msPerSecond} ms here, for everybody; no timeout is shorter than ${SHORTEST_TIMEOUT_MS / 1000} s, so that a busy machine fails nobody. The recovery gets three times as long.
+- A second of the sources is ${pace.msPerSecond} ms here, for everybody; no timeout is shorter than ${pace.shortestMs / 1000} s, so that a busy machine fails nobody. The recovery gets three times as long.
 
 In doubt for the peer: faults of calls that it does not make do not exist for it (for prime-rl: start, finish, verify, reset; for vLLM: verify, reset); it holds its weights in memory, so a
 damaged file never reaches it; an engine that its error names counts as named, whatever the error says; its connections are never stale; a prefix cache is not looked at.
