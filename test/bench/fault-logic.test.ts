@@ -1,11 +1,14 @@
 /** The peers' logic does what its sources do: on a healthy fleet it pushes, and under a fault it makes just the calls that the peer would make. */
-import { expect, it } from 'vitest';
+import { expect, it, vi } from 'vitest';
 import { Clock, type PeerLogic } from '../../bench/peers/fault-logic/peer.js';
 import { primeRl } from '../../bench/peers/fault-logic/prime-rl.js';
 import { vllmTrainer, vllmTrainerPerServer } from '../../bench/peers/fault-logic/vllm-trainer.js';
 import type { VllmVersion } from '../../src/testing/index.js';
 import { type ScriptedProxy, scriptedProxy } from '../update/proxy.js';
 import { type Bench, digestsOf, digestsOfLoaded, isPaused, postsTo, withBench } from '../update/support.js';
+
+// Fleets are started for each test, and its waits are the peers' own.
+vi.setConfig({ testTimeout: 120_000 });
 
 interface PeerBench extends Bench {
   readonly proxies: readonly [ScriptedProxy, ScriptedProxy];
