@@ -115,17 +115,20 @@ test.each(SEEDS)('any plan of ranges is staged or refused (seed %i)', (seed) =>
           const cut = <T>(values: readonly T[], filler: T): T[] =>
             aligned ? Array.from({ length }, (_, i) => values[i] ?? filler) : [...values];
           await refusedOrDone(async () => {
-            const transfer = await communicator.prepare({
-              ...makePlan([{ path, size: SIZE }], []),
-              ...plan,
-              fileSizes: Float64Array.from(plan.fileSizes),
-              rangeKind: Uint8Array.from(cut(plan.rangeKind, 0)),
-              rangeSource: Uint32Array.from(cut(plan.rangeSource, 0)),
-              rangeOffset: Float64Array.from(cut(plan.rangeOffset, 0)),
-              rangeLength: Float64Array.from(cut(plan.rangeLength, 1)),
-              frameRanges: Uint32Array.from(aligned ? [length] : plan.frameRanges),
-              hostBytes: new Uint8Array(16),
-            });
+            const transfer = await communicator.prepare(
+              {
+                ...makePlan([{ path, size: SIZE }], []),
+                ...plan,
+                fileSizes: Float64Array.from(plan.fileSizes),
+                rangeKind: Uint8Array.from(cut(plan.rangeKind, 0)),
+                rangeSource: Uint32Array.from(cut(plan.rangeSource, 0)),
+                rangeOffset: Float64Array.from(cut(plan.rangeOffset, 0)),
+                rangeLength: Float64Array.from(cut(plan.rangeLength, 1)),
+                frameRanges: Uint32Array.from(aligned ? [length] : plan.frameRanges),
+                hostBytes: new Uint8Array(16),
+              },
+              60_000,
+            );
             await transfer.close();
           });
         }),
