@@ -21,7 +21,12 @@ struct Primary {
 };
 
 std::mutex& mutex = *new std::mutex;  // guards primaries
-std::array<Primary, kMaxDevices>& primaries = *new std::array<Primary, kMaxDevices>;
+/** Numbered once: threads read the number of their context without the lock. */
+std::array<Primary, kMaxDevices>& primaries = *[] {
+  auto* numbered = new std::array<Primary, kMaxDevices>;
+  for (std::size_t i = 0; i < kMaxDevices; ++i) (*numbered)[i].context.device = static_cast<CUdevice>(i);
+  return numbered;
+}();
 
 thread_local std::vector<Context*> stack;
 
@@ -57,7 +62,6 @@ EMULATED CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice device) 
   if (context == nullptr) return kInvalidValue;
   std::lock_guard lock(mutex);
   auto& primary = primary_of(device);
-  primary.context.device = device;
   ++primary.retained;
   *context = &primary.context;
   return kSuccess;

@@ -19,7 +19,7 @@ export async function sample(cycle) {
     globalThis.gc();
     return working() === 0;
   };
-  await until(settled, () => `the threads of closed communicators ended; there are ${threadNames()}`, 10_000);
+  await until(settled, () => `the threads of closed communicators ended; there are ${threadNames()}`, 60_000);
   return { cycle, rss: resident(), fds: count('/proc/self/fd'), threads: count('/proc/self/task') };
 }
 

@@ -14,16 +14,17 @@ export async function expectWell(
   expectEnding(await runScenario(script, args, options), WELL);
 }
 
-const ALL = ['runtime', 'communicator', 'buffer', 'transfer', 'hash'];
+export const collectedIdle = ['runtime', 'communicator', 'buffer', 'transfer', 'hash'];
+export const collectedBusy = [...collectedIdle, 'broadcast'];
 /** Room for one buffer or one staging at a time: a second one shows that the first was freed. */
-const ROOM = { WEIGHTCAST_EMULATOR_FAULTS: `out-of-memory=${12 << 20}` };
+export const ROOM = { WEIGHTCAST_EMULATOR_FAULTS: `out-of-memory=${12 << 20}` };
 
 /** Handles that are collected, closed twice, refused a thread, or many; on one Node. */
 export function describeHandles(node: () => string): void {
-  it.each(ALL)('collects an idle %s and frees what it owned', (kind) =>
+  it.each(collectedIdle)('collects an idle %s and frees what it owned', (kind) =>
     expectWell('collect.mjs', ['idle', kind], { node: node(), env: ROOM }),
   );
-  it.each([...ALL, 'broadcast'])('ends the work of a %s that is collected meanwhile', (kind) =>
+  it.each(collectedBusy)('ends the work of a %s that is collected meanwhile', (kind) =>
     expectWell('collect.mjs', ['busy', kind], { node: node() }),
   );
   it('closes every handle twice', () => expectWell('close-twice.mjs', [], { node: node() }));

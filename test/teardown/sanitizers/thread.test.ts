@@ -1,0 +1,3 @@
+import { describeSanitized } from './sanitized.js';
+
+describeSanitized('thread');

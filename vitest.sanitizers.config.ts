@@ -1,0 +1,10 @@
+import { defineConfig } from 'vitest/config';
+
+/** The addon in Node under AddressSanitizer with UndefinedBehaviorSanitizer, and under ThreadSanitizer. */
+export default defineConfig({
+  test: {
+    include: ['test/teardown/sanitizers/*.test.ts'],
+    pool: 'forks',
+    reporters: ['verbose'],
+  },
+});
