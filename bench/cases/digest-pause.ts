@@ -6,6 +6,7 @@ import { checkpointOf } from '../harness/checkpoint.js';
 import { interleave, median, spread } from '../harness/statistics.js';
 
 const GOAL_PERCENT = 2;
+const ROUNDS_MS = 90_000;
 
 interface Pushed {
   readonly totalMs: number;
@@ -39,7 +40,11 @@ export const digestPause: BenchCase = {
       return pushed(report, performance.now() - began);
     };
     await push('digest')(); // the rendezvous, the first list
-    const pushes = await interleave({ none: push('none'), digest: push('digest') }, quick ? 2 : 15);
+    const pushes = await interleave(
+      { none: push('none'), digest: push('digest') },
+      quick ? 2 : 15,
+      ROUNDS_MS,
+    );
     return figures(pushes.none, pushes.digest);
   },
 };

@@ -17,6 +17,8 @@ import { type Push, push, type Receivers, type Sender } from './transfer/contest
 import { packedProducer } from './transfer/packed-producer.js';
 
 const MIB = 2 ** 20;
+/** A round takes half a minute where nothing else runs. */
+const ROUNDS_MS = 150_000;
 const RECEIVERS = 2;
 /** As a push has it by default. */
 const PACKED_BUFFER_BYTES = 256 * MIB;
@@ -83,7 +85,7 @@ export const transfer: BenchCase = {
       plain: run('plain C', plain),
     };
     if (producer !== null) contestants['producer'] = run(producer.name, producer.sender);
-    const pushes: Pushes = await interleave(contestants, quick ? 1 : 3);
+    const pushes: Pushes = await interleave(contestants, quick ? 1 : 3, ROUNDS_MS);
     for (const [of, version] of Object.entries(pushes.producer?.[0]?.versions ?? {}))
       context.version(of, version);
     requireSameBytes(Object.values(pushes).flat());

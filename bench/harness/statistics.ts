@@ -21,15 +21,18 @@ export function spread(values: readonly number[]): number {
 
 /**
  * Runs the contestants one after the other, `repeats` times, so that a machine that gets slower or busier hits all of them. Every second round
- * runs in the opposite order: whoever comes second finds warmer caches.
+ * runs in the opposite order: whoever comes second finds warmer caches. After `budgetMs` no further round begins, so that a busy machine gets
+ * fewer repeats instead of none.
  */
 export async function interleave<Contestants extends Readonly<Record<string, () => Promise<unknown>>>>(
   contestants: Contestants,
   repeats: number,
+  budgetMs = Number.POSITIVE_INFINITY,
 ): Promise<{ [Name in keyof Contestants]: Awaited<ReturnType<Contestants[Name]>>[] }> {
   const names = Object.keys(contestants);
   const results = Object.fromEntries(names.map((name) => [name, [] as unknown[]]));
-  for (let round = 0; round < repeats; round += 1) {
+  const began = performance.now();
+  for (let round = 0; round < repeats && performance.now() - began < budgetMs; round += 1) {
     for (const name of round % 2 === 0 ? names : [...names].reverse()) {
       results[name]?.push(await contestants[name]?.());
     }
