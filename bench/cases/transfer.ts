@@ -174,6 +174,7 @@ function figures(pushes: Pushes, byteLength: number, producerName: string | null
       spread: spread(of('ours', memory)),
       ...beside(memory),
       goal: { text: "less than vLLM's sender", met: against(memory, (mine, theirs) => mine < theirs) },
+      note: "resident memory, the emulated device's included; of vLLM's sender it counts the pages of the files that it maps.",
     },
     {
       name: 'peak memory above the declared staging',
