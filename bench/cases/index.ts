@@ -8,6 +8,7 @@ export const cases: Readonly<Record<string, () => Promise<BenchCase>>> = {
   'gpu-pipeline': async () => (await import('../gpu/cases/pipeline.js')).pipeline,
   'gpu-recovery': async () => (await import('../gpu/cases/recovery.js')).recovery,
   transfer: async () => (await import('./transfer.js')).transfer,
+  pause: async () => (await import('./pause.js')).pause,
   rendezvous: async () => (await import('./rendezvous.js')).rendezvous,
   'digest-pause': async () => (await import('./digest-pause.js')).digestPause,
   sha256: async () => (await import('./sha256.js')).sha256,

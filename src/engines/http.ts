@@ -16,6 +16,8 @@ import {
   type RetryPolicy,
 } from './budgets.js';
 import { encoded } from './json-body.js';
+import { onAbort } from './on-abort.js';
+import { roundTrip } from './round-trip.js';
 import { type CallSite, transportError } from './transport-error.js';
 
 /** Where an engine is and how to authenticate. */
@@ -151,38 +153,36 @@ class PooledClient implements HttpClient {
   ): Promise<Reply> {
     const { signal, timeoutMs, waitedMs } = limits;
     if (signal?.aborted) throw interrupted(signal, site, false);
-    const stop = new AbortController();
-    const onAbort = () => stop.abort(interrupted(signal, site, true));
-    const timer = setTimeout(() => stop.abort(timedOut(site, timeoutMs, waitedMs)), timeoutMs);
-    signal?.addEventListener('abort', onAbort, { once: true });
-    try {
-      const url = new URL(site.url);
-      const response = await this.#agentOf(url.origin).request({
-        origin: url.origin,
-        path: `${url.pathname}${url.search}`,
+    const { origin, prefix } = placeOf(engine);
+    const kind = ANSWER_LIMITS[exchange.budget];
+    const bounds = { ...kind, bytes: this.#maxBodyBytes ?? kind.bytes };
+    const answer = new Answer(bounds);
+    const trip = roundTrip(
+      this.#agentOf(origin),
+      {
+        origin,
+        path: prefix + pathOf(exchange),
         method: exchange.method,
         headers: requestHeaders(engine, exchange),
         body: exchange.body === null ? null : encoded(exchange.body),
-        signal: stop.signal,
-      });
-      const kind = ANSWER_LIMITS[exchange.budget];
-      const body = await readBounded(
-        response.body,
-        { ...kind, bytes: this.#maxBodyBytes ?? kind.bytes },
-        site,
-      );
-      if (response.statusCode >= 500) this.#dropConnections(url.origin);
-      const contentType = response.headers['content-type'];
-      return {
-        status: response.statusCode,
-        contentType: (Array.isArray(contentType) ? contentType[0] : contentType) ?? null,
-        ...body,
-      };
+      },
+      (chunk) => {
+        const problem = answer.add(chunk);
+        return problem === null ? null : unacceptable(problem, bounds, site);
+      },
+    );
+    const release =
+      signal === undefined ? null : onAbort(signal, () => trip.abort(interrupted(signal, site, true)));
+    const timer = setTimeout(() => trip.abort(timedOut(site, timeoutMs, waitedMs)), timeoutMs);
+    try {
+      const head = await trip.answer;
+      if (head.status >= 500) this.#dropConnections(origin);
+      return { ...head, ...answer.read() };
     } catch (error) {
-      throw transportError(stop.signal.aborted ? stop.signal.reason : error, site);
+      throw transportError(error, site);
     } finally {
       clearTimeout(timer);
-      signal?.removeEventListener('abort', onAbort);
+      release?.();
     }
   }
 
@@ -198,9 +198,31 @@ class PooledClient implements HttpClient {
   }
 }
 
+interface Place {
+  readonly origin: string;
+  /** In front of every route. */
+  readonly prefix: string;
+}
+
+const places = new WeakMap<EngineTarget, Place>();
+
+function placeOf(engine: EngineTarget): Place {
+  let place = places.get(engine);
+  if (place === undefined) {
+    const { origin, pathname } = new URL(engine.url);
+    place = { origin, prefix: pathname.replace(/\/+$/, '') };
+    places.set(engine, place);
+  }
+  return place;
+}
+
+function pathOf({ path, query }: Exchange<unknown>): string {
+  const search = new URLSearchParams(query).toString();
+  return search === '' ? path : `${path}?${search}`;
+}
+
 function requestUrl(engine: EngineTarget, exchange: Exchange<unknown>): string {
-  const query = new URLSearchParams(exchange.query).toString();
-  return `${engine.url.replace(/\/+$/, '')}${exchange.path}${query === '' ? '' : `?${query}`}`;
+  return `${engine.url.replace(/\/+$/, '')}${pathOf(exchange)}`;
 }
 
 function requestHeaders(engine: EngineTarget, exchange: Exchange<unknown>): Record<string, string> {
@@ -212,22 +234,11 @@ function requestHeaders(engine: EngineTarget, exchange: Exchange<unknown>): Reco
   return headers;
 }
 
-async function readBounded(
-  body: AsyncIterable<Uint8Array> & { destroy(): unknown },
-  limits: AnswerLimits,
-  site: CallSite,
-): Promise<Pick<Reply, 'text' | 'json'>> {
-  const answer = new Answer(limits);
-  for await (const chunk of body) {
-    const problem = answer.add(chunk);
-    if (problem === null) continue;
-    // Leaving the loop destroys the stream, and with it the connection.
-    throw new WeightcastError('WC_ENGINE_PROTOCOL', `${site.operation}: the answer ${problem}`, {
-      engine: site.engine,
-      details: { operation: site.operation, url: site.url, limits },
-    });
-  }
-  return answer.read();
+function unacceptable(problem: string, limits: AnswerLimits, site: CallSite): WeightcastError {
+  return new WeightcastError('WC_ENGINE_PROTOCOL', `${site.operation}: the answer ${problem}`, {
+    engine: site.engine,
+    details: { operation: site.operation, url: site.url, limits },
+  });
 }
 
 /** A dialect marks an answer that would only repeat with `transient: false`. */

@@ -59,10 +59,18 @@ function explain(
     engines.filter((engine) => states.includes(engine.state)).map((engine) => engine.id);
   const stuck = named(IN_BETWEEN);
   const unknown = named(['unknown']);
-  if (outcome === 'quarantined') return `${cause.message} (paused and excluded: ${stuck.join(', ')})`;
+  if (outcome === 'quarantined') return `${cause.message} (paused and excluded: ${abridged(stuck)})`;
   const rest = unknown.length === 0 ? 'the fleet' : 'the rest of the fleet';
-  const asked = unknown.length === 0 ? '' : `; what these serve is not known: ${unknown.join(', ')}`;
+  const asked = unknown.length === 0 ? '' : `; what these serve is not known: ${abridged(unknown)}`;
   return `${cause.message} (nothing changed: ${rest} serves the old version${asked})`;
+}
+
+/** Engines that one message names at most; the report has them all. */
+const NAMED = 16;
+
+function abridged(engines: readonly string[]): string {
+  const named = engines.slice(0, NAMED).join(', ');
+  return engines.length > NAMED ? `${named} and ${engines.length - NAMED} more` : named;
 }
 
 /** Facts of the checkpoint for a report, also when it could not be opened. */

@@ -34,6 +34,8 @@ export function unlessUnwritable(journal: Journal, tell: (why: string) => void):
   };
 }
 
+/** What became of engines is written so long after the first of them at most. */
+const NEWS_MS = 20;
 /** A write that takes longer means a filesystem that hangs: nothing dangerous is asked then. */
 const WRITE_MS = 15_000;
 
@@ -47,6 +49,7 @@ export class RecordFile implements Journal {
   #text: string;
   #writing: Promise<void> = Promise.resolve();
   #news = new Map<string, EngineState>();
+  #telling: NodeJS.Timeout | undefined;
   #closed = false;
 
   private constructor(head: RecordHead, file: string, handle: FileHandle, text: string) {
@@ -104,8 +107,8 @@ export class RecordFile implements Journal {
   /** Takes note of an event of the update. Not awaited by anybody: what is lost of it makes a successor more careful, never less. */
   readonly observe = (event: UpdateEvent): void => {
     if (event.kind !== 'engine' || this.#closed) return;
-    // All that happens in one go makes one line.
-    if (this.#news.size === 0) queueMicrotask(() => this.#tell());
+    // A line for each answer of a large fleet would be written while it is paused.
+    if (this.#news.size === 0) this.#telling = setTimeout(() => this.#tell(), NEWS_MS).unref();
     this.#news.set(event.engine, event.state);
   };
 
@@ -145,6 +148,7 @@ export class RecordFile implements Journal {
 
   /** Writes what has become of engines since the last line. */
   #tell(): void {
+    clearTimeout(this.#telling);
     if (this.#news.size === 0) return;
     const states = Object.fromEntries([...this.#news].map(([url, state]) => [this.#indexOf(url), state]));
     this.#news = new Map();

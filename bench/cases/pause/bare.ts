@@ -1,0 +1,53 @@
+/** The same requests as an update makes in its pause, by undici alone: nothing is checked, timed or written down. */
+import { Agent } from 'undici';
+
+/** What one engine is asked at the same time as all others; the next group begins when all have answered. */
+const PAUSE = [['/pause?mode=keep&clear_cache=true', null]] as const;
+const RESUME = [['/resume', null]] as const;
+
+export interface Bare {
+  /** Milliseconds from the first pause request to the last answer to a resume. */
+  pauseMs(): Promise<number>;
+  close(): Promise<void>;
+}
+
+export function bareFanOut(
+  urls: readonly string[],
+  load: { readonly directory: string; readonly version: string },
+): Bare {
+  // As the client of src/engines/http.ts has it.
+  const agent = new Agent({
+    pipelining: 1,
+    connections: 32,
+    keepAliveTimeout: 2_000,
+    headersTimeout: 0,
+    bodyTimeout: 0,
+  });
+  const transfer = [
+    [
+      '/collective_rpc',
+      JSON.stringify({ method: 'reload_weights', kwargs: { weights_path: load.directory } }),
+    ],
+    ['/update_weight_version', JSON.stringify({ new_version: load.version })],
+  ] as const;
+  const ask = async (origin: string, path: string, body: string | null, method: 'GET' | 'POST' = 'POST') => {
+    const headers = { 'content-type': 'application/json' };
+    const response = await agent.request({ origin, path, method, headers, body });
+    JSON.parse(await response.body.text());
+  };
+  const all = (requests: readonly (readonly [string, string | null])[]) =>
+    Promise.all(
+      urls.map(async (url) => {
+        for (const [path, body] of requests) await ask(url, path, body);
+      }),
+    );
+  return {
+    pauseMs: async () => {
+      await Promise.all(urls.map((url) => ask(url, '/health', null, 'GET')));
+      const began = performance.now();
+      for (const group of [PAUSE, transfer, RESUME]) await all(group);
+      return performance.now() - began;
+    },
+    close: () => agent.destroy(),
+  };
+}
