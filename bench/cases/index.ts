@@ -8,6 +8,8 @@ export const cases: Readonly<Record<string, () => Promise<BenchCase>>> = {
   'gpu-pipeline': async () => (await import('../gpu/cases/pipeline.js')).pipeline,
   'gpu-recovery': async () => (await import('../gpu/cases/recovery.js')).recovery,
   transfer: async () => (await import('./transfer.js')).transfer,
+  header: async () => (await import('./header.js')).header,
+  plan: async () => (await import('./plan.js')).plan,
   pause: async () => (await import('./pause.js')).pause,
   rendezvous: async () => (await import('./rendezvous.js')).rendezvous,
   'digest-pause': async () => (await import('./digest-pause.js')).digestPause,
