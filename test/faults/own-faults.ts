@@ -38,6 +38,11 @@ export function coordinatorEnvironment({ steps }: Scenario): Environment {
   return Object.assign({}, ...faults.map(ownOf));
 }
 
+/** Faults of rank 0's own libraries, before it meets an engine. */
+export function strikesRankZero({ kind }: Fault): boolean {
+  return ['no-driver', 'no-device', 'out-of-memory', 'group-depth-leak'].includes(kind);
+}
+
 function ownOf(fault: Fault): Environment {
   const nth = 1 + Math.floor(fault.chance * 6);
   switch (fault.kind) {

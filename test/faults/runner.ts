@@ -16,7 +16,7 @@ import type { EngineBefore, StepFacts } from './facts.js';
 import { forkedWeightcast } from './forked.js';
 import { Gate } from './gate.js';
 import { inspect, within } from './inspect.js';
-import { coordinatorEnvironment, engineEnvironment, engineFaults } from './own-faults.js';
+import { coordinatorEnvironment, engineEnvironment, engineFaults, strikesRankZero } from './own-faults.js';
 import type { EngineSpec, Pool } from './pool.js';
 import { needsProcess, type Scenario, type ScenarioTimeouts, type Step } from './scenario.js';
 import type { Stalls } from './stalls.js';
@@ -208,7 +208,9 @@ class Run {
       before,
       engines,
       outcome,
-      struck: strikes.map(({ count }) => count),
+      struck: strikes.map(({ fault, count }) =>
+        strikesRankZero(fault) ? Number(failedNccl(outcome)) : count,
+      ),
       tookMs,
       stalledMs,
     };
@@ -283,6 +285,11 @@ class Run {
     await rm(this.#folder, { recursive: true, force: true });
   }
 }
+
+/** No engine is asked for anything where rank 0 can't even begin: what it says tells that the fault struck. */
+const failedNccl = (outcome: Outcome | null): boolean =>
+  outcome?.ok === false ||
+  outcome?.report?.notes.some((note) => note.startsWith("NCCL can't be used")) === true;
 
 async function pushed(push: Promise<Outcome>): Promise<Outcome | null> {
   const late = sleep(GIVE_UP_MS, null, { ref: false }).then((): Outcome => {
