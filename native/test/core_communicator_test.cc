@@ -1,4 +1,5 @@
-// Communicators over the emulated libraries, without Node. One fault a process: the program runs itself once for each.
+// Communicators over the emulated libraries, without Node. One fault a process: the program runs itself once
+// for each.
 #include <spawn.h>
 #include <sys/wait.h>
 
@@ -45,15 +46,15 @@ struct Rank {
     return outcome<Unit>([&](Done<Unit> done) { communicator.enter(std::move(done)); });
   }
   Outcome<Unit> init(const Membership& membership, double timeout_ms = kLong) {
-    return outcome<Unit>([&](Done<Unit> done) { communicator.init(membership, timeout_ms, std::move(done)); });
+    return outcome<Unit>(
+        [&](Done<Unit> done) { communicator.init(membership, timeout_ms, std::move(done)); });
   }
   Outcome<BufferId> allocate(std::uint64_t bytes) {
     return outcome<BufferId>([&](Done<BufferId> done) { communicator.allocate(bytes, std::move(done)); });
   }
   Outcome<Unit> broadcast(BufferId buffer, std::uint64_t bytes, double timeout_ms) {
-    return outcome<Unit>([&](Done<Unit> done) {
-      communicator.broadcast({buffer, 0, bytes, 0}, timeout_ms, std::move(done));
-    });
+    return outcome<Unit>(
+        [&](Done<Unit> done) { communicator.broadcast({buffer, 0, bytes, 0}, timeout_ms, std::move(done)); });
   }
   void destroy(double timeout_ms) {
     outcome<Unit>([&](Done<Unit> done) { communicator.destroy(timeout_ms, std::move(done)); });
@@ -73,8 +74,9 @@ void two_ranks_sum_broadcast_and_leave_again_and_again() {
     const auto id = runtime->unique_id();
     auto other = std::async(std::launch::async, [&] {
       CORE_CHECK(second.init({id, 2, 1}).index() == 0);
-      return outcome<std::vector<float>>(
-          [&](Done<std::vector<float>> done) { second.communicator.all_reduce({2}, kLong, std::move(done)); });
+      return outcome<std::vector<float>>([&](Done<std::vector<float>> done) {
+        second.communicator.all_reduce({2}, kLong, std::move(done));
+      });
     });
     CORE_CHECK(first.init({id, 2, 0}).index() == 0);
     const auto sum = outcome<std::vector<float>>(
@@ -133,9 +135,8 @@ void a_broadcast_that_hangs_is_given_up_at_its_deadline_with_all_that_waits_behi
 
 void an_init_that_hangs_is_given_up_while_its_library_is_asked() {
   Crew helpers;
-  const auto stuck = outcome<int>([&](Done<int> done) {
-    run_limited<int>(helpers, 200, [] { return open(), 0; }, std::move(done));
-  });
+  const auto stuck = outcome<int>(
+      [&](Done<int> done) { run_limited<int>(helpers, 200, [] { return open(), 0; }, std::move(done)); });
   CORE_CHECK(failed_with(stuck, code::kStuck));
   CORE_CHECK(std::string_view(std::get<1>(stuck).what()).starts_with("cuInit has not returned for 200 ms"));
 }

@@ -45,7 +45,9 @@ void a_call_that_has_returned_is_not_given_up() {
     const WatchedCall outer("open", "/a/file");
     turn = watch.inside();
     CORE_CHECK(turn != 0 && watch.about_a_file());
-    { const WatchedCall inner("cuInner"); }
+    {
+      const WatchedCall inner("cuInner");
+    }
     CORE_CHECK(watch.inside() == turn && watch.describe() == "open of /a/file");
   }
   CORE_CHECK(watch.inside() == 0);

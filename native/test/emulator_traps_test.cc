@@ -105,12 +105,13 @@ CASE(a_missing_peer_keeps_init_in_progress) {
 
 CASE(a_late_peer_is_waited_for) {
   const Stopwatch watch;
-  with_ranks("come_late", 2,
-             [](const Rank& me) {
-               auto comm = joined(me);
-               CHECK_EQ(CommDestroy(comm), 0);
-             },
-             fault("init-delay=300"));
+  with_ranks(
+      "come_late", 2,
+      [](const Rank& me) {
+        auto comm = joined(me);
+        CHECK_EQ(CommDestroy(comm), 0);
+      },
+      fault("init-delay=300"));
   CHECK(watch.seconds() >= 0.3);
 }
 
@@ -124,14 +125,15 @@ ROLE(receive_five_megabytes) {
 
 CASE(a_slow_peer_takes_its_time_and_gets_every_byte) {
   const Stopwatch watch;
-  with_ranks("receive_five_megabytes", 2,
-             [](const Rank& me) {
-               auto comm = joined(me);
-               auto sent = pattern(5'000'000, 3);
-               CHECK_EQ(Broadcast(sent.data(), sent.data(), sent.size(), nccl::kUint8, 0, comm, nullptr), 0);
-               CHECK_EQ(CommDestroy(comm), 0);
-             },
-             fault("slow=20000000"));
+  with_ranks(
+      "receive_five_megabytes", 2,
+      [](const Rank& me) {
+        auto comm = joined(me);
+        auto sent = pattern(5'000'000, 3);
+        CHECK_EQ(Broadcast(sent.data(), sent.data(), sent.size(), nccl::kUint8, 0, comm, nullptr), 0);
+        CHECK_EQ(CommDestroy(comm), 0);
+      },
+      fault("slow=20000000"));
   CHECK(watch.seconds() >= 0.25);
 }
 
@@ -204,7 +206,8 @@ CASE(a_driver_too_old_for_nccl_works_for_everything_else) {
 }
 
 ROLE(without_a_device) {
-  const auto alloc = reinterpret_cast<int (*)(void**, std::size_t)>(symbol_of(nccl_library(), "ncclMemAlloc"));
+  const auto alloc =
+      reinterpret_cast<int (*)(void**, std::size_t)>(symbol_of(nccl_library(), "ncclMemAlloc"));
   const auto free = reinterpret_cast<int (*)(void*)>(symbol_of(nccl_library(), "ncclMemFree"));
   int version = 0, count = 0;
   void* memory = nullptr;

@@ -21,9 +21,9 @@ struct Amount {
 };
 
 constexpr Switch kSwitches[] = {
-    {"no-driver", &Faults::no_driver},       {"no-device", &Faults::no_device},
-    {"missing-peer", &Faults::missing_peer}, {"group-depth-leak", &Faults::group_depth_leak},
-    {"leak-init", &Faults::leak_init},       {"driver-too-old", &Faults::driver_too_old},
+    {"no-driver", &Faults::no_driver},           {"no-device", &Faults::no_device},
+    {"missing-peer", &Faults::missing_peer},     {"group-depth-leak", &Faults::group_depth_leak},
+    {"leak-init", &Faults::leak_init},           {"driver-too-old", &Faults::driver_too_old},
     {"crash-on-reuse", &Faults::crash_on_reuse},
 };
 constexpr Amount kAmounts[] = {
@@ -37,11 +37,25 @@ constexpr Amount kAmounts[] = {
 };
 
 constexpr std::string_view kCallsThatCanHang[] = {
-    "cuInit",           "cuDevicePrimaryCtxRetain", "cuMemGetInfo",      "cuMemAlloc",
-    "cuMemFree",        "cuMemHostAlloc",           "cuMemFreeHost",     "cuStreamCreate",
-    "cuStreamDestroy",  "cuEventQuery",             "cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync",
-    "ncclGetUniqueId",  "ncclCommInitRankConfig",   "ncclBroadcast",     "ncclCommGetAsyncError",
-    "ncclCommFinalize", "ncclCommDestroy",          "ncclCommAbort",
+    "cuInit",
+    "cuDevicePrimaryCtxRetain",
+    "cuMemGetInfo",
+    "cuMemAlloc",
+    "cuMemFree",
+    "cuMemHostAlloc",
+    "cuMemFreeHost",
+    "cuStreamCreate",
+    "cuStreamDestroy",
+    "cuEventQuery",
+    "cuMemcpyHtoDAsync",
+    "cuMemcpyDtoHAsync",
+    "ncclGetUniqueId",
+    "ncclCommInitRankConfig",
+    "ncclBroadcast",
+    "ncclCommGetAsyncError",
+    "ncclCommFinalize",
+    "ncclCommDestroy",
+    "ncclCommAbort",
 };
 
 bool apply(Faults& faults, std::string_view item) {

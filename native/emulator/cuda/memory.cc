@@ -27,7 +27,8 @@ constexpr std::size_t kHugePage = std::size_t{2} << 20;
 /** The fault is about the device's memory alone. */
 std::size_t limit_of(Kind kind) {
   const auto fault = faults().out_of_memory_bytes;
-  return kind == Kind::device && fault != 0 ? std::min<std::size_t>(fault, machine_memory()) : machine_memory();
+  return kind == Kind::device && fault != 0 ? std::min<std::size_t>(fault, machine_memory())
+                                            : machine_memory();
 }
 
 bool exceeds_limit(Kind kind, std::size_t bytes) {

@@ -1,6 +1,6 @@
-// What a thread is inside of, for another that watches it. A call of the driver, of NCCL or of a file system can
-// hang for good and can't be cancelled: the watcher then gives the thread up, and the thread, should it ever come
-// back, touches nothing any more.
+// What a thread is inside of, for another that watches it. A call of the driver, of NCCL or of a file system
+// can hang for good and can't be cancelled: the watcher then gives the thread up, and the thread, should it
+// ever come back, touches nothing any more.
 #pragma once
 
 #include <atomic>
@@ -42,7 +42,8 @@ class CallWatch {
   Turn last_ = 0;  // of the watched thread alone
 };
 
-/// Stands around one call. `name` and `subject` must live as long as the call; a subject is the file that it is about.
+/// Stands around one call. `name` and `subject` must live as long as the call; a subject is the file that it
+/// is about.
 class WatchedCall {
  public:
   explicit WatchedCall(const char* name, const char* subject = nullptr) noexcept

@@ -202,8 +202,8 @@ void Communicator::allocate(std::uint64_t length, Done<BufferId> done) {
 }
 
 void Communicator::open(const CudaIpcHandle& handle, std::uint64_t length, Done<BufferId> done) {
-  thread_->post<BufferId>(
-      [handle, length](Workbench& bench) { return bench.buffers.open(handle, length); }, std::move(done));
+  thread_->post<BufferId>([handle, length](Workbench& bench) { return bench.buffers.open(handle, length); },
+                          std::move(done));
 }
 
 void Communicator::share(BufferId id, Done<CudaIpcHandle> done) {

@@ -116,7 +116,8 @@ void CommunicatorThread::watch() {
 void CommunicatorThread::give_up(double elapsed_ms) {
   const auto call = calls_.describe();
   const auto where = "device " + std::to_string(device_);
-  std::string message = call + " has not returned for " + std::to_string(long(elapsed_ms)) + " ms on " + where +
+  std::string message = call + " has not returned for " + std::to_string(long(elapsed_ms)) + " ms on " +
+                        where +
                         "; the thread that called it, its communicator and its memory were left behind";
   Details details{{"call", call}, {"device", double(device_)}, {"elapsedMs", elapsed_ms}};
   const char* error_code = calls_.about_a_file() ? code::kFileRead : code::kStuck;

@@ -1,6 +1,7 @@
-// The thread that owns one communicator: its context, its memory and every NCCL call; and the one beside it that
-// watches it. A call that does not return can't be cancelled: the watcher settles every job with an error and leaves
-// the thread behind, with all that it holds. Everything here but post() and interrupt() belongs to the owner.
+// The thread that owns one communicator: its context, its memory and every NCCL call; and the one beside it
+// that watches it. A call that does not return can't be cancelled: the watcher settles every job with an
+// error and leaves the thread behind, with all that it holds. Everything here but post() and interrupt()
+// belongs to the owner.
 #pragma once
 
 #include <atomic>
@@ -52,17 +53,16 @@ class CommunicatorThread : public Stoppable, public std::enable_shared_from_this
   void set_state(State state) { state_ = state; }
   const std::shared_ptr<Interrupt>& interrupt() const { return interrupt_; }
 
-  /// Runs `work(Workbench&)` on the thread, in order; `done` gets its value, or WC_NATIVE_CLOSED, or WC_NATIVE_STUCK
-  /// when a call before or in it does not return: at most a second after the deadline, or when the call has lasted
-  /// for the runtime's call limit.
+  /// Runs `work(Workbench&)` on the thread, in order; `done` gets its value, or WC_NATIVE_CLOSED, or
+  /// WC_NATIVE_STUCK when a call before or in it does not return: at most a second after the deadline, or
+  /// when the call has lasted for the runtime's call limit.
   template <class T, class Work>
   void post(Work work, Done<T> done, JobTerms terms = {}) {
     const auto id = jobs_.add(terms, [done](const Error& error) { done(Outcome<T>(error)); });
-    const bool taken =
-        mailbox_.post([this, id, ends = terms.ends, work = std::move(work), done]() mutable {
-          auto outcome = capture<T>([&] { return work(open_bench(ends)); });
-          if (jobs_.take(id)) done(std::move(outcome));
-        });
+    const bool taken = mailbox_.post([this, id, ends = terms.ends, work = std::move(work), done]() mutable {
+      auto outcome = capture<T>([&] { return work(open_bench(ends)); });
+      if (jobs_.take(id)) done(std::move(outcome));
+    });
     if (!taken && jobs_.take(id)) done(Outcome<T>(refusal()));
   }
 

@@ -38,7 +38,8 @@ void CudaApi::check_allocation(int result, const char* call, std::size_t bytes, 
   }
   throw Error(code::kCudaOutOfMemory,
               std::string(call) + " of " + std::to_string(bytes) +
-                  (where == Memory::host ? " bytes of pinned host memory failed: " : " bytes failed: ") + describe(result) + device,
+                  (where == Memory::host ? " bytes of pinned host memory failed: " : " bytes failed: ") +
+                  describe(result) + device,
               {{"cudaResult", double(result)}, {"byteLength", double(bytes)}});
 }
 

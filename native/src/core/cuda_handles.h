@@ -45,8 +45,8 @@ inline DeviceMemory make_device_memory(const CudaApi& api, std::size_t bytes) {
 
 inline PinnedMemory make_pinned_memory(const CudaApi& api, std::size_t bytes) {
   void* pointer = nullptr;
-  api.check_allocation(api.host_allocate(&pointer, bytes, cuda::kHostAllocPortable),
-                       "cuMemHostAlloc", bytes, Memory::host);
+  api.check_allocation(api.host_allocate(&pointer, bytes, cuda::kHostAllocPortable), "cuMemHostAlloc", bytes,
+                       Memory::host);
   return {api, pointer};
 }
 

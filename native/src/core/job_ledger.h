@@ -1,5 +1,5 @@
-// The jobs that somebody waits for. Each is settled once: by the thread that did it, or by whoever gave that thread
-// up.
+// The jobs that somebody waits for. Each is settled once: by the thread that did it, or by whoever gave that
+// thread up.
 #pragma once
 
 #include <condition_variable>
@@ -14,7 +14,8 @@
 
 namespace weightcast {
 
-/// Until when a job must be settled. A job that `ends` the thread interrupts, at its deadline, what runs before it.
+/// Until when a job must be settled. A job that `ends` the thread interrupts, at its deadline, what runs
+/// before it.
 struct JobTerms {
   std::optional<Deadline> deadline;
   bool ends = false;

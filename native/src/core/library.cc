@@ -33,7 +33,8 @@ std::string last_error() {
   return text == nullptr ? "unknown error" : text;
 }
 
-/// The loader skips a library of another processor and says "no such file". What it is built for instead, or "".
+/// The loader skips a library of another processor and says "no such file". What it is built for instead, or
+/// "".
 std::string foreign_machine(const std::string& path) {
   Elf64_Ehdr header{};
   std::ifstream(path, std::ios::binary).read(reinterpret_cast<char*>(&header), sizeof header);

@@ -12,8 +12,8 @@
 
 namespace weightcast {
 
-/// `done` gets what `work` returns or throws, or WC_NATIVE_STUCK at the limit; the thread is then left behind. `work` must
-/// own all that it touches.
+/// `done` gets what `work` returns or throws, or WC_NATIVE_STUCK at the limit; the thread is then left
+/// behind. `work` must own all that it touches.
 template <class T, class Work>
 void run_limited(Crew& crew, double limit_ms, Work work, Done<T> done) {
   struct Desk {

@@ -43,25 +43,30 @@ std::string nccl_remedy(int result, std::string_view text) {
   switch (result) {
     case 1:
       if (says("driver version is insufficient")) {
-        return "The driver is too old for the CUDA that this libnccl was built with: install a newer driver, or point "
+        return "The driver is too old for the CUDA that this libnccl was built with: install a newer driver, "
+               "or point "
                "WEIGHTCAST_NCCL_LIBRARY at a build for the driver's CUDA (pip install nvidia-nccl-cu12).";
       }
       return "NCCL's own CUDA calls fail: look at nvidia-smi and dmesg, and run with NCCL_DEBUG=INFO.";
     case 2:
-      return "The system refused NCCL something: look at ulimit -n, the size of /dev/shm and NCCL_SOCKET_IFNAME, and run "
+      return "The system refused NCCL something: look at ulimit -n, the size of /dev/shm and "
+             "NCCL_SOCKET_IFNAME, and run "
              "with NCCL_DEBUG=INFO.";
     case 5:
       if (says("Mismatched NCCL version")) {
-        return "All ranks must run the same NCCL: set WEIGHTCAST_NCCL_LIBRARY to the libnccl.so.2 that the engines load.";
+        return "All ranks must run the same NCCL: set WEIGHTCAST_NCCL_LIBRARY to the libnccl.so.2 that the "
+               "engines load.";
       }
       if (says("same GPU") || says("Duplicate GPU")) {
         return "A worker of an engine sits on this GPU: pass another --device (with NCCL 2.30.3 or later, "
                "NCCL_MULTI_RANK_GPU_ENABLE=1 on all ranks also helps).";
       }
-      return "The ranks disagree: compare the NCCL_* variables and the NCCL versions of this machine and the engines, and "
+      return "The ranks disagree: compare the NCCL_* variables and the NCCL versions of this machine and the "
+             "engines, and "
              "run with NCCL_DEBUG=WARN.";
     case 6:
-      return "A rank's process ended or its network broke: look at the engines' logs, restart those that died and push "
+      return "A rank's process ended or its network broke: look at the engines' logs, restart those that "
+             "died and push "
              "again; the next update builds a new communicator.";
     default:
       return "";

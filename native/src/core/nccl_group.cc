@@ -18,7 +18,8 @@ Details NcclGroup::details(const Watch& watch) const {
 
 void NcclGroup::fail(int result, const Watch& watch, const char* call) {
   const auto text = nccl().describe(result);
-  repair_group_depth();  // after the description: it ends in an error of its own, and NCCL keeps only the last
+  repair_group_depth();  // after the description: it ends in an error of its own, and NCCL keeps only the
+                         // last
   auto facts = details(watch);
   facts["ncclResult"] = double(result);
   if (auto remedy = nccl_remedy(result, text); !remedy.empty()) facts["remedy"] = std::move(remedy);
@@ -109,7 +110,7 @@ void NcclGroup::expect_healthy(const Watch& watch) {
   if (const int state = async_error(); state != nccl::kSuccess) fail(state, watch, "ncclCommGetAsyncError");
 }
 
-void NcclGroup::end(LibraryCall<int(NcclComm)> NcclApi::*call) noexcept {
+void NcclGroup::end(LibraryCall<int(NcclComm)> NcclApi::* call) noexcept {
   // The last call of a communicator can block behind work that is not NCCL's. It gets a thread of its own, so
   // that ours can give up; we never use the communicator again.
   auto* comm = std::exchange(comm_, nullptr);

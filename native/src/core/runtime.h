@@ -29,8 +29,8 @@ struct RuntimePaths {
   std::optional<std::string> nccl;
 };
 
-/// How long one call of the driver or of NCCL may last, where no deadline of the caller ends it before. The first
-/// context on a large machine takes many seconds.
+/// How long one call of the driver or of NCCL may last, where no deadline of the caller ends it before. The
+/// first context on a large machine takes many seconds.
 inline constexpr double kCallLimitMs = 60'000;
 
 class Runtime {

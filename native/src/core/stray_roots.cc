@@ -29,7 +29,8 @@ void StrayRoots::expect_room() {
   if (roots_.size() < kMost) return;
   throw Error(code::kLimit,
               std::to_string(roots_.size()) +
-                  " communicators of this process were given up before all ranks had joined, and each has left a thread "
+                  " communicators of this process were given up before all ranks had joined, and each has "
+                  "left a thread "
                   "and three sockets behind in NCCL; the limit is " +
                   std::to_string(kMost),
               {{"strayRoots", double(roots_.size())}, {"limit", double(kMost)}});

@@ -1,6 +1,6 @@
-// ncclGetUniqueId starts a thread that listens for the ranks; when they never all come, because the init was aborted
-// or never begun, that thread and its three sockets stay until the process ends, and nothing can end them
-// (contracts/nccl.md 2.4). So they are counted, and there is a limit.
+// ncclGetUniqueId starts a thread that listens for the ranks; when they never all come, because the init was
+// aborted or never begun, that thread and its three sockets stay until the process ends, and nothing can end
+// them (contracts/nccl.md 2.4). So they are counted, and there is a limit.
 #pragma once
 
 #include <mutex>
@@ -17,8 +17,8 @@ class StrayRoots {
   /// The threads are the process's, whoever made them.
   static StrayRoots& of_process();
 
-  /// Runs `get_unique_id` and remembers the threads that it left behind. @throws Error(WC_NATIVE_LIMIT) when the limit is
-  /// reached.
+  /// Runs `get_unique_id` and remembers the threads that it left behind. @throws Error(WC_NATIVE_LIMIT) when
+  /// the limit is reached.
   template <class GetUniqueId>
   int while_counting(GetUniqueId&& get_unique_id) {
     std::lock_guard lock(mutex_);
