@@ -100,7 +100,8 @@ Faults parse(std::string_view text) {
 }  // namespace
 
 const Faults& faults() {
-  static const Faults parsed = parse(environment("WEIGHTCAST_EMULATOR_FAULTS"));
+  // Never destroyed: threads that hang outlive the static objects.
+  static const auto& parsed = *new Faults(parse(environment("WEIGHTCAST_EMULATOR_FAULTS")));
   return parsed;
 }
 
