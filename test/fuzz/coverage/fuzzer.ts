@@ -16,6 +16,8 @@ declare global {
 
 /** An input that took this long, and does so again, is a failure: 16 KiB are parsed within milliseconds. */
 const SLOW_MS = 500;
+/** Time to look for a smaller input that fails alike. */
+const SMALLER_MS = 5_000;
 const MOST_RSS = 1536 * 1024 * 1024;
 
 export interface Failure {
@@ -114,9 +116,10 @@ export class Fuzzer {
 
   /** Leaves out stretches while the failure stays the same. */
   #smaller(failure: Failure): Failure {
+    const deadline = performance.now() + SMALLER_MS;
     let smallest = failure;
     for (let length = failure.input.length >> 1; length > 0; length >>= 1) {
-      for (let at = 0; at < smallest.input.length; ) {
+      for (let at = 0; at < smallest.input.length && performance.now() < deadline; ) {
         const { input } = smallest;
         const shorter = Buffer.concat([input.subarray(0, at), input.subarray(at + length)]);
         const again = this.try(shorter);
