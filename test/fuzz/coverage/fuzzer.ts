@@ -33,6 +33,7 @@ export class Fuzzer {
   /** Bits of how often each counter was hit, in powers of two, over all runs. */
   readonly #seen = new Uint8Array(globalThis.weightcastCoverage.hits.length);
   readonly #kept: Uint8Array[] = [];
+  readonly #seeds: readonly Uint8Array[];
   readonly #words = [
     ...COMMON_WORDS,
     ...globalThis.weightcastCoverage.words.map((word) => Buffer.from(word)),
@@ -43,6 +44,7 @@ export class Fuzzer {
     this.#target = target;
     this.#random = random;
     this.#begin = begin;
+    this.#seeds = target.seeds();
   }
 
   get kept(): readonly Uint8Array[] {
@@ -81,14 +83,20 @@ export class Fuzzer {
   /** Mutates what was kept until the deadline of performance.now(). */
   until(deadline: number): Failure | null {
     while (performance.now() < deadline) {
-      // Half of the time from the newest: what was found last is least explored.
-      const count = this.#kept.length;
-      const from = this.#random.below(2) === 0 ? Math.max(0, count - 16) : 0;
-      const parent = this.#kept[from + this.#random.below(count - from)] ?? new Uint8Array(0);
+      const parent = this.#parent();
       const failure = this.try(mutate(parent, this.#random, { words: this.#words, others: this.#kept }));
       if (failure !== null) return this.#smaller(failure);
     }
     return null;
+  }
+
+  /** A valid input, one that was found lately (it is least explored), or any: of the deepest checks most mutants of mutants fall short. */
+  #parent(): Uint8Array {
+    const count = this.#kept.length;
+    const kind = this.#random.below(5);
+    if (kind < 2 && this.#seeds.length > 0) return this.#random.pick(this.#seeds);
+    const from = kind === 2 ? Math.max(0, count - 16) : 0;
+    return this.#kept[from + this.#random.below(count - from)] ?? new Uint8Array(0);
   }
 
   #isNew(hits: Uint8Array, size: number): boolean {

@@ -1,6 +1,6 @@
 import type { Random } from './random.js';
 
-const MOST_BYTES = 16 * 1024;
+const MOST_BYTES = 32 * 1024;
 
 const NUMBERS = [
   '0',
@@ -39,16 +39,19 @@ export interface Material {
 
 const text = (value: string): Uint8Array => new TextEncoder().encode(value);
 
+/** Of paths, and escapes of them. */
+const PATH_PIECES = ['/', '..', '../', '\\\\', '\\u002f', '\\u002e', '.', ' '];
+
 /** Words that any of the formats may stumble over. */
 export const COMMON_WORDS: readonly Uint8Array[] = [
-  ...[...NUMBERS, ...JSON_PIECES].map(text),
+  ...[...NUMBERS, ...JSON_PIECES, ...PATH_PIECES].map(text),
   ...BYTES.map((bytes) => Uint8Array.from(bytes)),
 ];
 
-/** One to eight small changes. */
+/** One to eight small changes, mostly one: of many, some spoil what another has reached. */
 export function mutate(input: Uint8Array, random: Random, material: Material): Uint8Array {
   let bytes = input;
-  for (let changes = 1 << random.below(4); changes > 0; changes--) {
+  for (let changes = 1 << Math.min(random.below(4), random.below(4)); changes > 0; changes--) {
     bytes = CHANGES[random.below(CHANGES.length)]!(bytes, random, material);
   }
   return bytes.subarray(0, MOST_BYTES);
@@ -109,6 +112,22 @@ const CHANGES: readonly Change[] = [
       bytes.subarray(0, random.below(bytes.length + 1)),
       other.subarray(random.below(other.length + 1)),
     ]);
+  },
+  // Nested around a stretch, so that what was valid stays so.
+  (bytes, random) => {
+    const { from, length } = stretch(bytes, random);
+    const deep = 1 << random.below(14);
+    const [open, close] = random.pick([
+      ['[', ']'],
+      ['{"a":', '}'],
+    ] as const);
+    const inner = bytes.subarray(from, from + length);
+    return splice(
+      bytes,
+      from,
+      length,
+      Buffer.concat([text(open.repeat(deep)), inner, text(close.repeat(deep))]),
+    );
   },
   // A little-endian length or count.
   (bytes, random) => {

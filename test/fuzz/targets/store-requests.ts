@@ -35,6 +35,8 @@ export const storeRequests: FuzzTarget = {
         bytes.subarray(i * stride, (i + 1) * stride),
       ),
     );
+    // How much memory is held depends on how much arrives at once.
+    if (whole.refusal === 'memory' || cut.refusal === 'memory') return;
     expectTrue(whole.replies === cut.replies, 'other replies when it arrives in pieces');
     expectTrue(
       whole.refusal === cut.refusal,
@@ -68,7 +70,6 @@ function serve(chunks: readonly Uint8Array[]): { replies: string; refusal: strin
     }
   } catch (error) {
     if (!(error instanceof MalformedRequest)) throw error;
-    // Memory for what has half arrived depends on how much of it has.
     refusal = /memory limit/.test(error.message) ? 'memory' : error.message;
   }
   state.waiters.cancel(peer);
