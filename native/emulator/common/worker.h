@@ -18,17 +18,22 @@ class Worker : public std::enable_shared_from_this<Worker> {
  public:
   void post(std::function<void()> job) {
     std::lock_guard lock(mutex_);
+    if (!started_) {
+      std::thread([self = shared_from_this()] { self->run(); }).detach();  // may throw: then nothing is posted
+      started_ = true;
+    }
     jobs_.push_back(std::move(job));
     ++posted_;
-    if (!started_) {
-      started_ = true;
-      std::thread([self = shared_from_this()] { self->run(); }).detach();
-    }
     changed_.notify_all();
   }
 
-  void close() {
+  /** `keep` lives until the last job is done. Starts no thread: what ends must not need one. */
+  void close(std::shared_ptr<void> keep = nullptr) {
     std::lock_guard lock(mutex_);
+    if (started_) {
+      jobs_.push_back([keep = std::move(keep)] {});
+      ++posted_;
+    }
     closed_ = true;
     changed_.notify_all();
   }

@@ -87,8 +87,7 @@ EMULATED CUresult cuStreamDestroy_v2(CUstream handle) {
     streams.erase(handle);
   }
   // A queued job of libnccl may still hold the handle.
-  stream->worker->post([stream] {});
-  stream->worker->close();
+  stream->worker->close(stream);
   return kSuccess;
 }
 
