@@ -123,7 +123,7 @@ describe('an engine', () => {
 
 describe('what facts mean', () => {
   const facts: Omit<EngineCheck, 'findings'> = {
-    id: 'e',
+    id: 'http://e',
     dialect: 'vllm',
     version: '0.32.0',
     capabilities: null,
