@@ -40,6 +40,7 @@ export class StoreConnection implements Peer, Task {
   #unsentBytes = 0;
   #onSent: (() => void)[] = [];
   #closed = false;
+  #stepping = false;
 
   constructor(socket: Socket, state: StoreState, turns: Turns, limits: StoreLimits, hooks: ConnectionHooks) {
     this.remoteAddress = plainAddress(socket.remoteAddress ?? '');
@@ -74,7 +75,8 @@ export class StoreConnection implements Peer, Task {
     } catch (error) {
       this.#fail(error); // out of memory for one byte: this waiter goes, not the client whose write woke it
     }
-    this.#turns.ask(this);
+    // In a step of its own the client goes on by itself: a thousand waits on keys that are there must not nest.
+    if (!this.#stepping) this.#turns.ask(this);
   }
 
   /** Calls back when everything replied so far was handed to the kernel; never when the connection breaks before. */
@@ -95,11 +97,14 @@ export class StoreConnection implements Peer, Task {
 
   step(hasTime: () => boolean): boolean {
     let left = false;
+    this.#stepping = true;
     try {
       left = this.#work(hasTime);
       this.#send();
     } catch (error) {
       this.#fail(error);
+    } finally {
+      this.#stepping = false;
     }
     return left && !this.#closed && !this.#socket.destroyed;
   }
@@ -139,10 +144,10 @@ export class StoreConnection implements Peer, Task {
     const callbacks = this.#onSent;
     const length = this.#unsentBytes;
     if ((parts.length === 0 && callbacks.length === 0) || this.#closed) return;
+    this.memory.reserve(WRITE_OVERHEAD); // may be refused: what is unsent is then given back as the connection ends
     this.#unsent = [];
     this.#onSent = [];
     this.#unsentBytes = 0;
-    this.memory.reserve(WRITE_OVERHEAD);
     const sent = (error?: Error | null): void => {
       this.memory.reserve(-length - WRITE_OVERHEAD);
       if (error === undefined || error === null) for (const callback of callbacks) callback();

@@ -74,9 +74,13 @@ export class StoreState {
   apply(peer: Peer, request: StoreRequest): void {
     this.#refuseReserved(request);
     const { reply, written, queued } = this.#execute(peer, request);
-    peer.reply(reply);
-    for (const key of written) this.waiters.wakeAll(key);
-    if (queued !== null) this.waiters.wakeFirst(queued);
+    try {
+      peer.reply(reply);
+    } finally {
+      // What is written is written, also when its writer is cut off because there is no memory for the reply.
+      for (const key of written) this.waiters.wakeAll(key);
+      if (queued !== null) this.waiters.wakeFirst(queued);
+    }
   }
 
   #execute(peer: Peer, request: StoreRequest): Outcome {

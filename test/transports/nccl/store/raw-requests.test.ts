@@ -64,3 +64,19 @@ test('malformed and unusual requests are answered or cut off as by a real server
     expect(seen).toBe(37);
   });
 });
+
+test('thousands of waits on a key that is there are answered one after the other, however they arrive', async () => {
+  await withStore(async (store) => {
+    const client = await RawClient.connect(store.port);
+    store.set('there', new Uint8Array(1));
+    const wait = Buffer.concat([Buffer.of(6), lengthOf(1), lengthOf(5), Buffer.from('there')]);
+    await client.sendBytes(Buffer.concat(Array.from({ length: 20_000 }, () => wait)));
+    expect(await client.receive(20_000)).toBe('00'.repeat(20_000));
+  });
+});
+
+const lengthOf = (length: number): Buffer => {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64LE(BigInt(length));
+  return bytes;
+};
