@@ -8,6 +8,7 @@ import { constants } from 'node:fs';
 import { open, rm } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { WeightcastError } from '../../errors.js';
+import { withinTime } from './filesystem.js';
 import { type Holder, thisProcess } from './holder.js';
 import { engineKey } from './identity.js';
 import { RecordFile } from './journal.js';
@@ -55,7 +56,7 @@ export async function claimEngines(request: ClaimRequest): Promise<Claim> {
       if (others !== null) return await take(record, others, keys);
       await record.close();
     } catch (error) {
-      await record.close();
+      await record.close().catch(() => {});
       throw error;
     }
     await sleep(10 + Math.random() * 40, undefined, { signal });
@@ -74,7 +75,8 @@ interface Contest {
 async function aloneOrRefused(record: RecordFile, contest: Contest): Promise<FoundRecord[] | null> {
   const { request, me, keys, began } = contest;
   for (;;) {
-    const all = await readRecords(request.directory, { me, now: await record.writtenAt() });
+    const now = await record.writtenAt();
+    const all = await withinTime(readRecords(request.directory, { me, now }), request.directory);
     const others = all.filter(({ head }) => head.id !== record.head.id && overlaps(head, keys));
     const live = others.filter(({ live, head }) => live && head.id !== request.successorOf);
     const waited = performance.now() - began;
@@ -99,27 +101,42 @@ async function take(
   keys: ReadonlySet<string>,
 ): Promise<Claim> {
   await record.write({ event: 'held' });
-  const mine = (key: string) => keys.has(key);
+  const found = await withinTime(succeed(record, others, keys), record.file);
+  const settleAll = async () => {
+    await record.flush();
+    const known = record.engines().filter(({ state }) => state !== 'unknown');
+    const keysKnown = new Set(known.map(({ key }) => key));
+    await Promise.all(others.map((other) => settle(other, keysKnown)));
+  };
+  return {
+    record,
+    found,
+    release: async (reasons) => {
+      try {
+        // Before the own record goes: nobody may come in between and believe the older ones.
+        await withinTime(settleAll(), record.file);
+      } finally {
+        await record.close(reasons);
+      }
+    },
+  };
+}
+
+/** Says in the others' records that they are over; those that leave something of these engines unsaid. */
+async function succeed(
+  record: RecordFile,
+  others: readonly FoundRecord[],
+  keys: ReadonlySet<string>,
+): Promise<FoundRecord[]> {
   const found: FoundRecord[] = [];
   for (const other of others) {
     if (!other.engines.some(inDoubt)) await rm(other.file, { force: true }).catch(() => {});
     else {
       if (!other.left) await add(other.file, { event: 'superseded', by: record.head.id });
-      if (other.engines.some((engine) => inDoubt(engine) && mine(engine.key))) found.push(other);
+      if (other.engines.some((engine) => inDoubt(engine) && keys.has(engine.key))) found.push(other);
     }
   }
-  return {
-    record,
-    found,
-    release: async (reasons) => {
-      await record.flush();
-      const known = record.engines().filter(({ state }) => state !== 'unknown');
-      const keysKnown = new Set(known.map(({ key }) => key));
-      // Before the own record goes: nobody may come in between and believe the older ones.
-      await Promise.all(others.map((other) => settle(other, keysKnown)));
-      await record.close(reasons);
-    },
-  };
+  return found;
 }
 
 /** Says in an older record of which engines more is known now; removes it when that is all that need help. */

@@ -51,7 +51,7 @@ export async function unlessBusy(
   try {
     await work();
   } finally {
-    await claim.release();
+    await claim.release().catch(() => {});
   }
 }
 

@@ -7,11 +7,12 @@ import { constants } from 'node:fs';
 import { mkdir, open, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { WeightcastError } from '../../errors.js';
+import { withinTime } from './filesystem.js';
 import { engineKey } from './identity.js';
 import { openStateDirectory, type StatePlace } from './state-directory.js';
 
 export interface GroupMarks {
-  /** True while no other session has built a group with one of these engines since {@link GroupMarks.set}. */
+  /** True while no other session has built a group with one of these engines since {@link GroupMarks.set}. @throws WeightcastError WC_STATE_DIR */
   stand(urls: readonly string[]): Promise<boolean>;
   /** Before these engines are told to join. @throws WeightcastError WC_STATE_DIR */
   set(urls: readonly string[]): Promise<void>;
@@ -28,18 +29,17 @@ export function groupMarks(place: StatePlace | null): GroupMarks {
   const fileOf = (url: string) => join(folder, createHash('sha256').update(engineKey(url)).digest('hex'));
   return {
     stand: async (urls) =>
-      (await Promise.all(urls.map((url) => readMark(fileOf(url))))).every((id) => id === mine),
+      (await withinTime(Promise.all(urls.map((url) => readMark(fileOf(url)))), folder)).every(
+        (id) => id === mine,
+      ),
     set: async (urls) => {
       try {
         await openStateDirectory(place);
-        await mkdir(folder, { recursive: true, mode: 0o700 });
-        await Promise.all(
-          urls.map(async (url) => {
-            const unfinished = `${fileOf(url)}.${mine}`;
-            await writeFile(unfinished, mine, { mode: 0o600 });
-            await rename(unfinished, fileOf(url));
-          }),
-        );
+        const all = async () => {
+          await mkdir(folder, { recursive: true, mode: 0o700 });
+          await Promise.all(urls.map((url) => setMark(fileOf(url), mine)));
+        };
+        await withinTime(all(), folder);
       } catch (cause) {
         if (cause instanceof WeightcastError) throw cause;
         const why = cause instanceof Error ? cause.message : String(cause);
@@ -50,6 +50,12 @@ export function groupMarks(place: StatePlace | null): GroupMarks {
 }
 
 const MARK_BYTES = 36;
+
+async function setMark(path: string, id: string): Promise<void> {
+  const unfinished = `${path}.${id}`;
+  await writeFile(unfinished, id, { mode: 0o600 });
+  await rename(unfinished, path);
+}
 
 async function readMark(path: string): Promise<string | null> {
   const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch(

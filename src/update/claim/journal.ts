@@ -3,6 +3,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { hasCode, WeightcastError } from '../../errors.js';
 import type { EngineState, UpdateEvent } from '../types.js';
+import { Stalled, unwritable, withinTime } from './filesystem.js';
 import { inDoubt, parseRecord, type RecordEvent, type RecordedEngine, type RecordHead } from './record.js';
 import { HEARTBEAT_MS } from './records.js';
 
@@ -36,8 +37,6 @@ export function unlessUnwritable(journal: Journal, tell: (why: string) => void):
 
 /** What became of engines is written so long after the first of them at most. */
 const NEWS_MS = 20;
-/** A write that takes longer means a filesystem that hangs: nothing dangerous is asked then. */
-const WRITE_MS = 15_000;
 
 export class RecordFile implements Journal {
   readonly head: RecordHead;
@@ -48,6 +47,9 @@ export class RecordFile implements Journal {
   #bytes: number;
   #text: string;
   #writing: Promise<void> = Promise.resolve();
+  /** A write hung. Those that followed it would be lines without what came before. */
+  #broken: WeightcastError | null = null;
+  #beating = false;
   #news = new Map<string, EngineState>();
   #telling: NodeJS.Timeout | undefined;
   #closed = false;
@@ -64,6 +66,17 @@ export class RecordFile implements Journal {
 
   /** Writes the record under a name of its own; it appears whole. @throws WeightcastError WC_STATE_DIR */
   static async create(directory: string, head: RecordHead): Promise<RecordFile> {
+    const creating = RecordFile.#create(directory, head);
+    try {
+      return await withinTime(creating, directory);
+    } catch (error) {
+      // Should it come late, nobody wants it any more.
+      creating.then((record) => record.close()).catch(() => {});
+      throw error;
+    }
+  }
+
+  static async #create(directory: string, head: RecordHead): Promise<RecordFile> {
     const file = `${directory}/${head.id}.push`;
     const unfinished = `${directory}/${head.id}.tmp`;
     const text = `${JSON.stringify(head)}\n`;
@@ -83,7 +96,7 @@ export class RecordFile implements Journal {
 
   /** Unix milliseconds of the last write, by the clock of the filesystem: the one that other records' times are of. */
   async writtenAt(): Promise<number> {
-    return (await this.#handle.stat()).mtimeMs;
+    return (await withinTime(this.#handle.stat(), this.file)).mtimeMs;
   }
 
   async ask(what: Asked, engines: readonly string[], directory?: string): Promise<void> {
@@ -114,10 +127,8 @@ export class RecordFile implements Journal {
 
   /** Appends one event. @throws WeightcastError WC_STATE_DIR, WC_UPDATE_BUSY when somebody else has taken the engines over */
   write(event: RecordEvent): Promise<void> {
-    const line = `${JSON.stringify(event)}\n`;
-    const written = this.#writing.then(() => this.#append(line));
-    this.#writing = written.catch(() => {});
-    return withinTime(written, this.file);
+    if (this.#broken !== null) return Promise.reject(this.#broken);
+    return this.#inTurn(() => this.#append(event));
   }
 
   /** The engines by these lines, in the order of the head. */
@@ -125,25 +136,48 @@ export class RecordFile implements Journal {
     return parseRecord(this.#text)?.engines ?? [];
   }
 
-  /** Resolves when all that was observed is written. */
+  /** Resolves when all that was observed is written. @throws WeightcastError WC_STATE_DIR */
   async flush(): Promise<void> {
     this.#tell();
-    await this.#writing;
+    if (this.#broken !== null) throw this.#broken;
+    await this.#inTurn(async () => {});
   }
 
-  /** Ends the writing: leaves the record, with the reasons, where an engine needs help, else removes it. Safe to call twice. */
+  /**
+   * Ends the writing: leaves the record, with the reasons, where an engine needs help, else removes it. Safe to call twice. Where the filesystem hangs
+   * this is done when it works again.
+   *
+   * @throws WeightcastError WC_STATE_DIR
+   */
   async close(reasons: ReadonlyMap<string, string> = new Map()): Promise<void> {
     if (this.#closed) return;
-    await this.flush();
+    this.#tell();
     this.#closed = true;
     clearInterval(this.#heart);
+    const ended = this.#inTurn(() => this.#end(reasons));
+    if (this.#broken === null) return ended;
+    ended.catch(() => {});
+    throw this.#broken;
+  }
+
+  async #end(reasons: ReadonlyMap<string, string>): Promise<void> {
     const leaves = this.engines().some(inDoubt);
     const why = Object.fromEntries(
       [...reasons].map(([url, reason]) => [this.#indexOf(url), reason.slice(0, 4096)]),
     );
-    if (leaves) await this.write({ event: 'left', reasons: why }).catch(() => {});
+    if (leaves) await this.#append({ event: 'left', reasons: why }).catch(() => {});
     await this.#handle.close();
     if (!leaves) await rm(this.file, { force: true });
+  }
+
+  /** One after the other; what hangs keeps the others waiting, but nobody for them. */
+  #inTurn(work: () => Promise<void>): Promise<void> {
+    const done = this.#writing.then(work);
+    this.#writing = done.catch(() => {});
+    return withinTime(done, this.file).catch((error) => {
+      if (hasCode(error, 'WC_STATE_DIR') && error.cause instanceof Stalled) this.#broken ??= error;
+      throw error;
+    });
   }
 
   /** Writes what has become of engines since the last line. */
@@ -155,7 +189,8 @@ export class RecordFile implements Journal {
     this.write({ event: 'state', states }).catch(() => {});
   }
 
-  async #append(line: string): Promise<void> {
+  async #append(event: RecordEvent): Promise<void> {
+    const line = `${JSON.stringify(event)}\n`;
     try {
       const { nlink, size } = await this.#handle.stat();
       if (nlink === 0 || size !== this.#bytes) throw takenOver(this.file);
@@ -169,9 +204,13 @@ export class RecordFile implements Journal {
 
   /** A write that changes nothing: the filesystem's own clock says when it was. */
   async #beat(): Promise<void> {
+    // Each that hangs keeps a thread of the pool that all files and names of this process need.
+    if (this.#beating) return;
+    this.#beating = true;
     const file = await open(this.file, 'r+').catch(() => null);
     await file?.write('{', 0).catch(() => {});
     await file?.close().catch(() => {});
+    this.#beating = false;
   }
 
   #indexesOf(urls: readonly string[]): number[] {
@@ -183,26 +222,6 @@ export class RecordFile implements Journal {
     if (index === undefined) throw new Error(`${url} is not in this record`);
     return index;
   }
-}
-
-async function withinTime(write: Promise<void>, file: string): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () => reject(unwritable(file, new Error(`no answer within ${WRITE_MS} ms`))),
-      WRITE_MS,
-    );
-  });
-  try {
-    await Promise.race([write, late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-function unwritable(path: string, cause: unknown): WeightcastError {
-  const why = cause instanceof Error ? cause.message : String(cause);
-  return new WeightcastError('WC_STATE_DIR', `${path} can't be written: ${why}`, { cause });
 }
 
 function takenOver(file: string): WeightcastError {

@@ -3,6 +3,7 @@ import { lstat, mkdir, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { isAbsolute, join, resolve } from 'node:path';
 import { WeightcastError } from '../../errors.js';
+import { withinTime } from './filesystem.js';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -28,7 +29,11 @@ export function statePlace(option: string | undefined, env: Environment = proces
  *
  * @throws WeightcastError WC_STATE_DIR
  */
-export async function openStateDirectory({ path, chosen }: StatePlace): Promise<string> {
+export function openStateDirectory(place: StatePlace): Promise<string> {
+  return withinTime(open(place), place.path);
+}
+
+async function open({ path, chosen }: StatePlace): Promise<string> {
   try {
     await mkdir(path, { recursive: chosen, mode: 0o700 }).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'EEXIST') throw error;
