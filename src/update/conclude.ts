@@ -60,6 +60,7 @@ function explain(
   const stuck = named(IN_BETWEEN);
   const unknown = named(['unknown']);
   if (outcome === 'quarantined') return `${cause.message} (paused and excluded: ${abridged(stuck)})`;
+  if (unknown.length === engines.length && cause.code === 'WC_UPDATE_BUSY') return cause.message;
   const rest = unknown.length === 0 ? 'the fleet' : 'the rest of the fleet';
   const asked = unknown.length === 0 ? '' : `; what these serve is not known: ${abridged(unknown)}`;
   return `${cause.message} (nothing changed: ${rest} serves the old version${asked})`;

@@ -6,6 +6,7 @@ import { verifyByFingerprint } from './fingerprint.js';
 import { heal } from './heal.js';
 import { rememberLateEngines } from './late-answers.js';
 import { pauseAll, resetCaches, resume } from './pause.js';
+import { isTakenOver, unlessTakenOver } from './taken-over.js';
 import type { TransferReport } from './types.js';
 import { unproved, verifyByDigest } from './verify.js';
 
@@ -23,9 +24,13 @@ export interface Prepared {
  * Pauses, transfers, proves and resumes. The ledger tells what became of each engine.
  *
  * @throws what kept the fleet from being paused: everybody was resumed on the old version then; or an interruption, after which the ledger is as defined as
- * after any failure
+ * after any failure; WC_UPDATE_BUSY when another push took the engines over: nothing is asked of them any more
  */
-export async function carryOut(prepared: Prepared): Promise<void> {
+export function carryOut(prepared: Prepared): Promise<void> {
+  return unlessTakenOver(prepared.attempt, () => pauseAndCarryOut(prepared));
+}
+
+async function pauseAndCarryOut(prepared: Prepared): Promise<void> {
   const { attempt } = prepared;
   await pauseAll(attempt);
   attempt.ledger.enter('transfer');
@@ -38,12 +43,17 @@ export async function carryOut(prepared: Prepared): Promise<void> {
   }
 }
 
-/** What follows the pause, until every engine serves or is quarantined. Never throws: the ledger tells. */
-export async function carryOutPaused(prepared: Prepared): Promise<void> {
+/** What follows the pause, until every engine serves or is quarantined: the ledger tells. @throws WeightcastError WC_UPDATE_BUSY, as {@link carryOut} */
+export function carryOutPaused(prepared: Prepared): Promise<void> {
+  return unlessTakenOver(prepared.attempt, () => carryOutAndHeal(prepared));
+}
+
+async function carryOutAndHeal(prepared: Prepared): Promise<void> {
   const { attempt, book } = prepared;
   try {
     await transferAndResume(prepared);
   } catch (error) {
+    if (isTakenOver(error)) throw error;
     // Whatever was thrown where nothing should throw: nobody stays in between.
     for (const engine of enginesIn(attempt, 'receiving', 'received', 'verified')) {
       attempt.ledger.quarantine(engine.id, error);
@@ -51,8 +61,10 @@ export async function carryOutPaused(prepared: Prepared): Promise<void> {
     for (const engine of enginesIn(attempt, 'paused')) attempt.ledger.fail(engine.id, error);
   }
   try {
+    if (enginesIn(attempt, 'paused', 'quarantined').length > 0) await attempt.journal.mine();
     await heal(attempt, book);
   } catch (error) {
+    if (isTakenOver(error)) throw error;
     for (const engine of enginesIn(attempt, 'paused', 'receiving', 'received', 'verified')) {
       attempt.ledger.quarantine(
         engine.id,
@@ -65,6 +77,7 @@ export async function carryOutPaused(prepared: Prepared): Promise<void> {
 async function transferAndResume({ attempt, carrier, book, digest, onTransferred }: Prepared): Promise<void> {
   const { ledger } = attempt;
   onTransferred(await carrier.transfer(attempt));
+  await attempt.journal.mine();
   if (digest) {
     ledger.enter('verify');
     await verifyByDigest(attempt, book, enginesIn(attempt, 'received'));

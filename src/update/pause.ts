@@ -64,13 +64,19 @@ export async function resumeUntouched(attempt: Attempt): Promise<void> {
   await resume(attempt, enginesIn(attempt, 'paused'), 'serving-old');
 }
 
-/** Resumes engines; one that can't be resumed is quarantined. Not interruptible: leaving engines paused is never the better end. */
+/**
+ * Resumes engines; one that can't be resumed is quarantined. Not interruptible: leaving engines paused is never the better end.
+ *
+ * @throws WeightcastError WC_UPDATE_BUSY when another push took them over: it may be filling them
+ */
 export async function resume(
   attempt: Attempt,
   engines: readonly EngineLink[],
   state: 'serving-old' | 'serving-new',
 ): Promise<void> {
-  const { ledger, settings } = attempt;
+  const { ledger, settings, journal } = attempt;
+  if (engines.length === 0) return;
+  await journal.mine();
   const { failed } = await onAll(engines, async (engine) => {
     await engine.call(engine.admin.resume(), { timeoutMs: settings.timeouts.resume });
     ledger.resumed(engine.id);
@@ -90,9 +96,10 @@ export async function resume(
  * they are reset too, since serving old and new in one answer is worse. An engine that can't be reset is quarantined.
  */
 export async function resetCaches(attempt: Attempt): Promise<void> {
-  const { ledger, settings } = attempt;
+  const { ledger, settings, journal } = attempt;
   if (settings.clearCache) return;
   ledger.enter('reset');
+  await journal.mine();
   const { failed } = await onAll(enginesIn(attempt, 'received', 'verified'), async (engine) => {
     const timeoutMs = settings.timeouts.pause;
     const gently = engine.admin.resetPrefixCache({ resetRunningRequests: false });

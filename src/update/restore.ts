@@ -29,6 +29,7 @@ export function wasAnswered(error: unknown): boolean {
  * the round before it ended and that nothing was loaded in it; an engine of which that is not known stays quarantined, as do suspects.
  *
  * @param timeoutMs for all of it
+ * @throws WeightcastError WC_UPDATE_BUSY when another push took the engines over
  */
 export async function restore(
   attempt: Attempt,
@@ -36,8 +37,9 @@ export async function restore(
   posts: ReadonlyMap<string, PostOutcome>,
   timeoutMs: number,
 ): Promise<void> {
-  const { ledger } = attempt;
+  const { ledger, journal } = attempt;
   const endsAt = performance.now() + timeoutMs;
+  await journal.mine();
   await onAll(attempt.engines, async (engine) => {
     if (suspects.has(engine.id)) {
       ledger.set(engine.id, 'quarantined', 'it may hold what an earlier push left in it');

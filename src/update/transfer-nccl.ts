@@ -201,7 +201,8 @@ async function sendAndReceive(attempt: Attempt, options: NcclCarrierOptions, clo
 
 /** Closes the sessions of engines that received everything. */
 async function finishAll(attempt: Attempt, engines: readonly EngineLink[], clock: Clock): Promise<void> {
-  const { ledger, version } = attempt;
+  const { ledger, version, journal } = attempt;
+  await journal.mine();
   const { failed } = await onAll(engines, async (engine) => {
     const finish = engine.admin.finishUpdate({ weightVersion: version });
     if (finish !== null) await engine.call(finish, { timeoutMs: clock.left() });

@@ -1,6 +1,6 @@
 /** The open record of a running push: what is asked is written before it is asked; what became of it follows when there is time. */
 import { constants } from 'node:fs';
-import { type FileHandle, open, rename, rm } from 'node:fs/promises';
+import { type FileHandle, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { hasCode, WeightcastError } from '../../errors.js';
 import type { EngineState, UpdateEvent } from '../types.js';
 import { Stalled, unwritable, withinTime } from './filesystem.js';
@@ -17,10 +17,17 @@ export interface Journal {
   joined(): Promise<void>;
   /** When the engines' processes started, in Unix seconds. */
   started(at: ReadonlyMap<string, number | null>): Promise<void>;
+  /** Resolves while nobody else is known to have taken the engines over; @throws WeightcastError WC_UPDATE_BUSY when somebody has */
+  mine(): Promise<void>;
 }
 
 /** Writes nothing. */
-export const NO_JOURNAL: Journal = { ask: async () => {}, joined: async () => {}, started: async () => {} };
+export const NO_JOURNAL: Journal = {
+  ask: async () => {},
+  joined: async () => {},
+  started: async () => {},
+  mine: async () => {},
+};
 
 /** The same journal; but where it can't be written that is told, and the work goes on. */
 export function unlessUnwritable(journal: Journal, tell: (why: string) => void): Journal {
@@ -32,9 +39,11 @@ export function unlessUnwritable(journal: Journal, tell: (why: string) => void):
     ask: (...request) => journal.ask(...request).catch(forgiving),
     joined: () => journal.joined().catch(forgiving),
     started: (at) => journal.started(at).catch(forgiving),
+    mine: () => journal.mine(),
   };
 }
 
+const GONE = ['ENOENT', 'ESTALE'];
 /** What became of engines is written so long after the first of them at most. */
 const NEWS_MS = 20;
 
@@ -49,6 +58,8 @@ export class RecordFile implements Journal {
   #writing: Promise<void> = Promise.resolve();
   /** A write hung. Those that followed it would be lines without what came before. */
   #broken: WeightcastError | null = null;
+  /** Operations that have not ended. */
+  #pending = 0;
   #beating = false;
   #news = new Map<string, EngineState>();
   #telling: NodeJS.Timeout | undefined;
@@ -131,6 +142,16 @@ export class RecordFile implements Journal {
     return this.#inTurn(() => this.#append(event));
   }
 
+  async mine(): Promise<void> {
+    // Where the filesystem hangs nothing can be known, and leaving engines paused is never the better end.
+    if (this.#closed || (this.#broken !== null && this.#pending > 0)) return;
+    await this.#inTurn(async () => {
+      if (await this.#isTakenOver()) throw takenOver(this.file);
+    }).catch((error) => {
+      if (hasCode(error, 'WC_UPDATE_BUSY')) throw error;
+    });
+  }
+
   /** The engines by these lines, in the order of the head. */
   engines(): readonly RecordedEngine[] {
     return parseRecord(this.#text)?.engines ?? [];
@@ -172,7 +193,10 @@ export class RecordFile implements Journal {
 
   /** One after the other; what hangs keeps the others waiting, but nobody for them. */
   #inTurn(work: () => Promise<void>): Promise<void> {
-    const done = this.#writing.then(work);
+    this.#pending += 1;
+    const done = this.#writing.then(work).finally(() => {
+      this.#pending -= 1;
+    });
     this.#writing = done.catch(() => {});
     return withinTime(done, this.file).catch((error) => {
       if (hasCode(error, 'WC_STATE_DIR') && error.cause instanceof Stalled) this.#broken ??= error;
@@ -192,14 +216,28 @@ export class RecordFile implements Journal {
   async #append(event: RecordEvent): Promise<void> {
     const line = `${JSON.stringify(event)}\n`;
     try {
-      const { nlink, size } = await this.#handle.stat();
-      if (nlink === 0 || size !== this.#bytes) throw takenOver(this.file);
+      if (await this.#isTakenOver()) throw takenOver(this.file);
       await this.#handle.appendFile(line);
       this.#bytes += Buffer.byteLength(line);
       this.#text += line;
     } catch (cause) {
       throw cause instanceof WeightcastError ? cause : unwritable(this.file, cause);
     }
+  }
+
+  /** Another one's claim removes this record, or says in it that it is superseded. */
+  async #isTakenOver(): Promise<boolean> {
+    const [own, there] = await Promise.all([
+      this.#handle.stat(),
+      stat(this.file).catch((error: unknown) => {
+        if (GONE.includes(String((error as NodeJS.ErrnoException).code))) return null;
+        throw error;
+      }),
+    ]);
+    if (own.nlink === 0 || there === null || there.ino !== own.ino) return true;
+    if (own.size === this.#bytes) return false;
+    // Not what was written here: it may also be half a line of a write that failed on a full disk.
+    return parseRecord(await readFile(this.file, 'utf8'))?.superseded ?? true;
   }
 
   /** A write that changes nothing: the filesystem's own clock says when it was. */
