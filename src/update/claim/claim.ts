@@ -13,7 +13,7 @@ import { type Holder, thisProcess } from './holder.js';
 import { engineKey } from './identity.js';
 import { RecordFile } from './journal.js';
 import { describeRecord, inDoubt, type PushFacts, type RecordEvent, type RecordHead } from './record.js';
-import { type FoundRecord, readRecords } from './records.js';
+import { type FoundRecord, readRecords, SILENT_MS } from './records.js';
 
 export interface ClaimRequest {
   /** As {@link openStateDirectory} gives it. */
@@ -174,7 +174,8 @@ function overlaps(head: RecordHead, keys: ReadonlySet<string>): boolean {
   return head.engines.some(({ key }) => keys.has(key));
 }
 
-function busy({ head, file }: FoundRecord, keys: ReadonlySet<string>): WeightcastError {
+function busy(record: FoundRecord, keys: ReadonlySet<string>): WeightcastError {
+  const { head, file } = record;
   const shared = head.engines.filter(({ key }) => keys.has(key));
   const engine = shared[0]?.url;
   const more = shared.length > 1 ? ` and ${shared.length - 1} more` : '';
@@ -183,9 +184,15 @@ function busy({ head, file }: FoundRecord, keys: ReadonlySet<string>): Weightcas
     engine,
     phase: 'preflight',
     details: { pid: holder.pid, host: holder.host, since: new Date(since).toISOString(), role, file },
-    remedy:
-      role === 'push'
-        ? `Wait until it ends, or end it (kill ${holder.pid} on ${holder.host}) and push again.`
-        : 'It is putting the engines right: push again in a moment.',
+    remedy: remedyFor(record),
   });
+}
+
+function remedyFor({ head: { role, holder }, life, silentMs }: FoundRecord): string {
+  if (role !== 'push') return 'It is putting the engines right: push again in a moment.';
+  if (life === 'alive')
+    return `Wait until it ends, or end it (kill ${holder.pid} on ${holder.host}) and push again.`;
+  // Its number may be another process's by now.
+  const [silent, end] = [silentMs, SILENT_MS].map((ms) => Math.round(ms / 1000));
+  return `Wait until it ends. If it is gone, its claim ends ${end} s after its last sign of life, which was ${silent} s ago.`;
 }

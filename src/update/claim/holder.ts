@@ -32,7 +32,7 @@ export async function thisProcess(): Promise<Holder> {
 export async function lifeOf(holder: Holder, me: Holder): Promise<Life> {
   const sameNumbers =
     me.bootId !== '' && holder.bootId === me.bootId && holder.pidNamespace === me.pidNamespace;
-  if (!sameNumbers) return 'unknown';
+  if (!sameNumbers || holder.startTicks === 0) return 'unknown';
   const stat = processStat(await readFile(`/proc/${holder.pid}/stat`, 'latin1').catch(() => ''));
   if (stat === null) return numberIsTaken(holder.pid) ? 'unknown' : 'dead';
   if (stat.startTicks !== holder.startTicks) return 'dead';

@@ -21,6 +21,8 @@ export const SILENT_MS = 60_000;
 export interface FoundRecord extends PushRecord {
   readonly file: string;
   readonly life: Life;
+  /** Milliseconds since its holder last touched it. */
+  readonly silentMs: number;
   /** It keeps others from its engines: its holder lives, as far as can be known, and has not let go. */
   readonly live: boolean;
 }
@@ -80,9 +82,10 @@ async function readRecord(
   const record = read === null ? null : parseRecord(read.text);
   if (read === null || record === null) return null;
   const life = await lifeOf(record.head.holder, me);
-  const beating = now - read.mtimeMs <= SILENT_MS;
+  const silentMs = Math.max(0, now - read.mtimeMs);
+  const beating = silentMs <= SILENT_MS;
   const lives = life === 'alive' || (life === 'unknown' && beating);
-  return { ...record, file, life, live: lives && !record.left && !record.superseded };
+  return { ...record, file, life, silentMs, live: lives && !record.left && !record.superseded };
 }
 
 /** Text of a regular file of bounded size, without following a link and without waiting for the other end of a pipe; null for anything else. */

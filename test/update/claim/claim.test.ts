@@ -220,6 +220,9 @@ describe('a holder that can not be seen from here', () => {
       await expect(claimEngines(request(directory, [A]))).rejects.toMatchObject({
         code: 'WC_UPDATE_BUSY',
         details: { host: 'elsewhere' },
+        remedy: expect.stringMatching(
+          /^Wait .* ends 60 s after its last sign of life, which was \d s ago\.$/,
+        ),
       });
       const silent = Date.now() / 1000 - 61;
       await utimes(file, silent, silent);
@@ -284,6 +287,8 @@ describe('the identity of a process', () => {
     expect(await lifeOf({ ...me, startTicks: me.startTicks - 1 }, me)).toBe('dead');
     expect(await lifeOf({ ...me, pidNamespace: 'pid:[1]' }, me)).toBe('unknown');
     expect(await lifeOf({ ...me, bootId: 'x' }, me)).toBe('unknown');
+    // It could not read its own start.
+    expect(await lifeOf({ ...me, startTicks: 0 }, me)).toBe('unknown');
     expect(await lifeOf({ ...me, bootId: '' }, { ...me, bootId: '' })).toBe('unknown');
   });
 
