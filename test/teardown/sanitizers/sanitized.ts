@@ -24,7 +24,7 @@ export function describeSanitized(sanitizer: Sanitizer): void {
       sanitized = await buildSanitized(sanitizer);
     }, BUILD_TIMEOUT_MS);
     afterEach(async () => {
-      expect(await sanitized.reports()).toBe('');
+      expect(await sanitized.takeReports()).toBe('');
     });
     /** Leaks are looked for where a process ends by itself, with nothing under way. */
     const env = (leaks = false) => (leaks && sanitizer === 'address' ? sanitized.leakEnv : sanitized.env);
