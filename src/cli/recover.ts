@@ -40,7 +40,7 @@ export function renderRecovery(report: RecoveryReport, color: boolean): string {
   for (const text of found) lines.push(`  found     ${printable(text)}`);
   for (const engine of engines) {
     lines.push(...engineLines(engine, null, color));
-    if (engine.history.length === 1 && engine.state === 'serving-old')
+    if (engine.history.length === 1 && engine.state.startsWith('serving'))
       lines.push('            left alone: it serves');
   }
   for (const note of notes) lines.push(`  note: ${printable(note)}`);

@@ -1,5 +1,6 @@
 import type { EngineFacts, EngineLink } from '../fleet/engine.js';
 import type { Checkpoint } from '../weights/checkpoint.js';
+import type { Beside } from './claim/found.js';
 import type { Journal } from './claim/journal.js';
 import type { Ledger } from './ledger.js';
 import type { Settings } from './settings.js';
@@ -17,6 +18,8 @@ export interface Attempt {
   readonly facts: ReadonlyMap<string, EngineFacts>;
   /** Engines of the session whose workers answer late; see late-answers.ts. */
   readonly late: Set<string>;
+  /** Engines that serve and are not moved by this attempt: nothing else may be served beside them. Absent where every engine is paused first. */
+  readonly beside?: Beside;
   /** Aborts what can still be undone; ignored once bytes have arrived. */
   readonly signal: AbortSignal;
 }

@@ -1,7 +1,7 @@
 /**
  * What becomes of engines that an update left neither old nor new. A disk load is a full recovery in place (contracts: vLLM, Failure and
  * recovery), but only one version may be served: the new one if any engine has it already or the fallback allows it, else the one in the
- * `recover` directory, by every engine.
+ * `recover` directory, by every engine. Beside engines that serve another version, and are not paused here, nothing is loaded.
  */
 import { basename } from 'node:path';
 import { asWeightcastError } from '../errors.js';
@@ -20,6 +20,8 @@ export type HealingPlan = 'load-new' | 'load-recover' | 'resume-old' | 'leave';
 export interface Damage {
   /** Engines that hold or serve the new version. */
   readonly onNew: number;
+  /** Engines that serve the old version, or another one than the new: a recovery does not pause those. */
+  readonly servingOld: number;
   /** Engines that still hold the old version, paused. */
   readonly untouched: number;
   readonly quarantined: number;
@@ -32,7 +34,8 @@ export interface Damage {
 /** Pure decision: what to do with engines that are not on the new version. */
 export function planHealing(damage: Damage): HealingPlan {
   if (damage.quarantined + damage.untouched === 0) return 'leave';
-  if (damage.onNew > 0) return damage.fallback ? 'load-new' : 'leave';
+  if (damage.onNew > 0) return damage.fallback && damage.servingOld === 0 ? 'load-new' : 'leave';
+  if (damage.servingOld > 0) return damage.untouched > 0 ? 'resume-old' : 'leave';
   if (damage.quarantined === 0 || (damage.interrupted && damage.untouched > 0)) return 'resume-old';
   if (damage.fallback) return 'load-new';
   if (damage.recover) return 'load-recover';
@@ -48,7 +51,8 @@ export async function heal(given: Attempt, book: DigestBook): Promise<void> {
   const untouched = enginesIn(attempt, 'paused');
   const quarantined = enginesIn(attempt, 'quarantined');
   const plan = planHealing({
-    onNew: ledger.in('received', 'verified', 'serving-new').length,
+    onNew: ledger.in('received', 'verified', 'serving-new').length + (given.beside?.onNew ?? 0),
+    servingOld: given.beside?.onOther ?? 0,
     untouched: untouched.length,
     quarantined: quarantined.length,
     fallback: settings.fallback === 'filesystem' && (await isLoadable(attempt)),

@@ -8,9 +8,17 @@ import { type Checkpoint, openCheckpoint } from '../weights/checkpoint.js';
 import { type Attempt, type Carrier, enginesIn } from './attempt.js';
 import { type Claim, claimEngines } from './claim/claim.js';
 import { pushFacts } from './claim/for-update.js';
-import { type Finding, findingOf } from './claim/found.js';
+import {
+  type Beside,
+  besides,
+  type Finding,
+  findingOf,
+  isSamePush,
+  type SeenEngine,
+  servesNew,
+} from './claim/found.js';
 import { engineKey } from './claim/identity.js';
-import { describeRecord } from './claim/record.js';
+import { describeRecord, type PushFacts } from './claim/record.js';
 import { openStateDirectory } from './claim/state-directory.js';
 import { carryOutPaused } from './coordinator.js';
 import { DigestBook } from './digests.js';
@@ -89,7 +97,9 @@ export async function recoverEngines(request: RecoveryRequest): Promise<Recovery
   try {
     const plan = await lookAround(request, { ledger, settings, engines: fleet.engines });
     for (const [id, error] of fleet.failed) unreachable(request, ledger, id, error);
+    const before = new Set(ledger.in('serving-old', 'serving-new'));
     await carryOutPaused(plan);
+    explainWhatStays(request, plan.attempt, before);
     await readBack(plan.attempt, new Map()).catch(() => undefined);
     return report(claim, ledger);
   } finally {
@@ -121,7 +131,7 @@ async function lookAround(request: RecoveryRequest, { ledger, settings, engines 
     const seen = await probeEngine(engine, { timeoutMs: settings.timeouts.probe });
     facts.set(engine.id, seen);
     ledger.identify(engine.id, { engineVersion: engine.admin.version, workers: seen.workers });
-    judge(claim, ledger, { engine, facts: seen });
+    judge(request, ledger, { engine, facts: seen });
   });
   for (const [id, error] of failed) unreachable(request, ledger, id, error);
   await claim.record
@@ -143,6 +153,9 @@ async function lookAround(request: RecoveryRequest, { ledger, settings, engines 
     version: from === undefined ? (push?.version ?? null) : null,
     facts,
     late: new Set(),
+    ...(from === undefined && push !== undefined
+      ? { beside: besideThese(claim, push, { ledger, looked: [...facts.keys()] }) }
+      : {}),
     signal: new AbortController().signal,
   };
   const digest = settings.verify !== 'none';
@@ -158,30 +171,61 @@ async function lookAround(request: RecoveryRequest, { ledger, settings, engines 
 }
 
 function judge(
-  { found }: Claim,
+  { claim: { found }, from }: RecoveryRequest,
   ledger: Ledger,
   { engine, facts }: { readonly engine: EngineLink; readonly facts: EngineFacts },
 ): void {
   const { paused, processStart } = facts;
   const mayHideAPause = engine.admin.capabilities.isPausedLiesAfterKeep;
-  const finding = findingOf(found, { url: engine.url, paused, processStart, mayHideAPause });
-  const [state, reason] = stateOf(finding, paused);
+  const seen = { url: engine.url, paused, processStart, mayHideAPause };
+  const push = found.at(-1)?.head.push;
+  const [state, reason] = stateOf(findingOf(found, seen), {
+    seen,
+    servesNew: from === undefined && push !== undefined && servesNew(found, seen, push),
+    isWanted: (held) =>
+      from === undefined ? push !== undefined && isSamePush(held, push) : held.weights === from,
+  });
   ledger.set(engine.id, state, reason);
 }
 
-function stateOf({ kind, engine }: Finding, paused: boolean): [EngineState, string | null] {
+interface Circumstances {
+  readonly seen: SeenEngine;
+  readonly servesNew: boolean;
+  /** Whether the weights of this push are the ones that engines are to be put on. */
+  readonly isWanted: (held: PushFacts) => boolean;
+}
+
+function stateOf(
+  { kind, engine, record }: Finding,
+  { seen, servesNew, isWanted }: Circumstances,
+): [EngineState, string | null] {
   switch (kind) {
     case 'untouched':
       return ['paused', 'left paused and untouched'];
     case 'whole':
+      if (record !== null && !isWanted(record.head.push)) {
+        return [
+          'quarantined',
+          `left paused with ${record.head.push.weights}, which the others are not to serve`,
+        ];
+      }
       return [engine?.state ?? 'received', 'left paused with a whole new version'];
     case 'doubt':
       return ['quarantined', engine?.reason ?? 'its update session was opened and not finished'];
     case 'nothing':
-      return paused
-        ? ['quarantined', 'found paused, and no record says what its bytes are']
-        : ['serving-old', null];
+      if (seen.paused) return ['quarantined', 'found paused, and no record says what its bytes are'];
+      return servesNew ? ['serving-new', 'it serves the new version already'] : ['serving-old', null];
   }
+}
+
+/** Those that serve another version than this push brought: of the engines asked for by what they say, of all others by the records. */
+function besideThese(
+  { found }: Claim,
+  push: PushFacts,
+  { ledger, looked }: { readonly ledger: Ledger; readonly looked: readonly string[] },
+): Beside {
+  const { onNew, onOther } = besides(found, new Set(looked.map(engineKey)), push);
+  return { onNew, onOther: onOther + ledger.in('serving-old').length };
 }
 
 function unreachable({ claim }: RecoveryRequest, ledger: Ledger, id: string, cause: unknown): void {
@@ -191,6 +235,24 @@ function unreachable({ claim }: RecoveryRequest, ledger: Ledger, id: string, cau
   const known = claim.found.some(({ engines }) => engines.some(({ key }) => key === engineKey(id)));
   if (!known) ledger.fail(id, error);
   else ledger.quarantine(id, error, `it can't be put right, restart it: ${error.message}`);
+}
+
+/** @param before engines that served when this began, and were not paused */
+function explainWhatStays({ from }: RecoveryRequest, attempt: Attempt, before: ReadonlySet<string>): void {
+  const { ledger, beside, facts } = attempt;
+  const moved = ledger.in('serving-new').filter((id) => !before.has(id));
+  if (from !== undefined && moved.length > 0) {
+    for (const id of before) {
+      const version = facts.get(id)?.weightVersion ?? null;
+      const says = version === null ? 'does not say which version' : `says weight version ${version}`;
+      ledger.note(`${id}: was left alone beside engines that loaded ${from}: it serves, and ${says}`);
+    }
+  }
+  const stuck = ledger.in('quarantined');
+  if ((beside?.onOther ?? 0) === 0 || stuck.length === 0) return;
+  ledger.note(
+    `nothing was loaded on ${stuck.join(', ')}: other engines of the push serve, or may yet serve, another version; push to all of them again, or run weightcast recover --from DIR with the version that they serve`,
+  );
 }
 
 /** Without the checkpoint nothing can be proved; what its coordinator would have proved first is not resumed unproved. */

@@ -6,6 +6,7 @@ import { resolveSettings } from '../../src/update/settings.js';
 
 const damage = (part: Partial<Damage>): Damage => ({
   onNew: 0,
+  servingOld: 0,
   untouched: 0,
   quarantined: 0,
   fallback: false,
@@ -51,6 +52,21 @@ describe('what becomes of engines that an update left behind', () => {
       'damaged ones stay out, untouched ones serve on',
       damage({ quarantined: 1, untouched: 1 }),
       'resume-old',
+    ],
+    [
+      'some serve the old version: no other is loaded beside it',
+      damage({ servingOld: 1, quarantined: 1, fallback: true, recover: true }),
+      'leave',
+    ],
+    [
+      'some serve the old version: untouched ones join them',
+      damage({ servingOld: 1, untouched: 1, quarantined: 1, fallback: true }),
+      'resume-old',
+    ],
+    [
+      'old and new are served already: nobody is added to either',
+      damage({ servingOld: 1, onNew: 1, quarantined: 1, untouched: 1, fallback: true }),
+      'leave',
     ],
     ['all are damaged and nothing heals', damage({ quarantined: 2 }), 'leave'],
   ] as const)('%s', (_, given, expected) => {

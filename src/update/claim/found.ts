@@ -1,6 +1,7 @@
 /** What the records of pushes that died say of an engine as it is now. */
+import type { EngineState } from '../types.js';
 import { engineKey } from './identity.js';
-import { inDoubt, type RecordedEngine } from './record.js';
+import { inDoubt, type PushFacts, type RecordedEngine } from './record.js';
 import type { FoundRecord } from './records.js';
 
 /**
@@ -48,9 +49,59 @@ const RANK = { nothing: 0, untouched: 1, whole: 2, doubt: 3 } as const;
  */
 function isMoot(engine: RecordedEngine, seen: SeenEngine): boolean {
   if (!seen.paused && !seen.mayHideAPause && engine.state !== 'paused') return true;
-  return (
-    engine.processStart !== null && seen.processStart !== null && engine.processStart !== seen.processStart
-  );
+  return wasRestarted(engine, seen);
+}
+
+function wasRestarted(engine: RecordedEngine, { processStart }: SeenEngine): boolean {
+  return engine.processStart !== null && processStart !== null && engine.processStart !== processStart;
+}
+
+/** True for an engine that serves, and that by the last record which names it serves what this push brought. */
+export function servesNew(found: readonly FoundRecord[], seen: SeenEngine, push: PushFacts): boolean {
+  const known = lastWordOn(found, engineKey(seen.url));
+  if (known === null || known.engine.settled || wasRestarted(known.engine, seen)) return false;
+  return HOLDS_NEW.includes(known.engine.state) && isSamePush(known.record.head.push, push);
+}
+
+/** Engines that the records name and that were not looked at, by what they serve, or will once somebody recovers them. */
+export interface Beside {
+  readonly onNew: number;
+  /** On the old version, or on any other than the one that this push brought. */
+  readonly onOther: number;
+}
+
+/** @param looked keys of the engines of which more is known than the records say */
+export function besides(found: readonly FoundRecord[], looked: ReadonlySet<string>, push: PushFacts): Beside {
+  const keys = new Set(found.flatMap(({ engines }) => engines.map(({ key }) => key)));
+  let [onNew, onOther] = [0, 0];
+  for (const key of keys) {
+    const known = looked.has(key) ? null : lastWordOn(found, key);
+    if (known === null) continue;
+    const { record, engine } = known;
+    if (HOLDS_NEW.includes(engine.state)) {
+      if (!engine.settled && isSamePush(record.head.push, push)) onNew += 1;
+      else onOther += 1;
+    } else if (HOLDS_OLD.includes(engine.state) && !(engine.state === 'paused' && holdsNew(record))) {
+      onOther += 1;
+    }
+  }
+  return { onNew, onOther };
+}
+
+/** The same weights under the same name. */
+export function isSamePush(one: PushFacts, other: PushFacts): boolean {
+  return one.weights === other.weights && one.version === other.version;
+}
+
+function lastWordOn(
+  found: readonly FoundRecord[],
+  key: string,
+): { readonly record: FoundRecord; readonly engine: RecordedEngine } | null {
+  const known = found.flatMap((record) => {
+    const engine = record.engines.find((each) => each.key === key);
+    return engine === undefined ? [] : [{ record, engine }];
+  });
+  return known.at(-1) ?? null;
 }
 
 function kindOf(record: FoundRecord, engine: RecordedEngine): Finding['kind'] {
@@ -74,5 +125,8 @@ export function joiningRecord(found: readonly FoundRecord[], url: string): Found
 }
 
 function holdsNew(record: FoundRecord): boolean {
-  return record.engines.some(({ state }) => ['received', 'verified', 'serving-new'].includes(state));
+  return record.engines.some(({ state }) => HOLDS_NEW.includes(state));
 }
+
+const HOLDS_NEW: readonly EngineState[] = ['received', 'verified', 'serving-new'];
+const HOLDS_OLD: readonly EngineState[] = ['unknown', 'serving-old', 'paused'];
