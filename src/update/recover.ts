@@ -5,6 +5,7 @@
 import { asWeightcastError, WeightcastError } from '../errors.js';
 import { type EngineFacts, type EngineLink, onAll, probeEngine } from '../fleet/engine.js';
 import { type Checkpoint, openCheckpoint } from '../weights/checkpoint.js';
+import { checkpointIdentity } from '../weights/identity.js';
 import { type Attempt, type Carrier, enginesIn } from './attempt.js';
 import { type Claim, claimEngines } from './claim/claim.js';
 import { pushFacts } from './claim/for-update.js';
@@ -78,7 +79,11 @@ export async function recoverFleet(
     directory: await openStateDirectory(settings.state),
     engines: targetsOf(settings).map(({ url }) => url),
     role: 'recover',
-    push: pushFacts(settings, { weights: directory ?? null, version: null }),
+    push: pushFacts(settings, {
+      weights: directory ?? null,
+      version: null,
+      identity: directory === undefined ? null : await checkpointIdentity(directory),
+    }),
     patienceMs: 0,
     signal,
   });
@@ -126,12 +131,13 @@ interface Surroundings {
 async function lookAround(request: RecoveryRequest, { ledger, settings, engines }: Surroundings) {
   const { claim, from } = request;
   ledger.enter('preflight');
+  const identity = from === undefined ? null : await checkpointIdentity(from);
   const facts = new Map<string, EngineFacts>();
   const { failed } = await onAll(engines, async (engine) => {
     const seen = await probeEngine(engine, { timeoutMs: settings.timeouts.probe });
     facts.set(engine.id, seen);
     ledger.identify(engine.id, { engineVersion: engine.admin.version, workers: seen.workers });
-    judge(request, ledger, { engine, facts: seen });
+    judge(request, ledger, { engine, facts: seen, identity });
   });
   for (const [id, error] of failed) unreachable(request, ledger, id, error);
   await claim.record
@@ -142,7 +148,7 @@ async function lookAround(request: RecoveryRequest, { ledger, settings, engines 
   if (push !== undefined && from === undefined) {
     await claim.record.write({ event: 'inherits', push }).catch(() => undefined);
   }
-  const checkpoint = await openOrNote(from ?? push?.weights ?? null, ledger);
+  const checkpoint = from === undefined ? await openPushed(push, ledger) : await openOrNote(from, ledger);
   const recover = settings.recover === null ? null : await openOrNote(settings.recover, ledger);
   const attempt: Attempt = {
     settings: { ...settings, recover: recover === null ? null : settings.recover },
@@ -173,7 +179,16 @@ async function lookAround(request: RecoveryRequest, { ledger, settings, engines 
 function judge(
   { claim: { found }, from }: RecoveryRequest,
   ledger: Ledger,
-  { engine, facts }: { readonly engine: EngineLink; readonly facts: EngineFacts },
+  {
+    engine,
+    facts,
+    identity,
+  }: {
+    readonly engine: EngineLink;
+    readonly facts: EngineFacts;
+    /** Of the directory that was given. */
+    readonly identity: string | null;
+  },
 ): void {
   const { paused, processStart } = facts;
   const mayHideAPause = engine.admin.capabilities.isPausedLiesAfterKeep;
@@ -183,7 +198,9 @@ function judge(
     seen,
     servesNew: from === undefined && push !== undefined && servesNew(found, seen, push),
     isWanted: (held) =>
-      from === undefined ? push !== undefined && isSamePush(held, push) : held.weights === from,
+      from === undefined
+        ? push !== undefined && isSamePush(held, push)
+        : held.weights === from && held.identity === identity,
   });
   ledger.set(engine.id, state, reason);
 }
@@ -279,6 +296,20 @@ async function openOrNote(path: string | null, ledger: Ledger): Promise<Checkpoi
     ledger.note(`${path} can't be loaded: ${error instanceof Error ? error.message : String(error)}`);
     return null;
   });
+}
+
+/** The weights of the push that died, if they are still the files that it pushed: others must not be taken for them. */
+async function openPushed(push: PushFacts | undefined, ledger: Ledger): Promise<Checkpoint | null> {
+  const checkpoint = await openOrNote(push?.weights ?? null, ledger);
+  if (checkpoint === null || push === undefined || push.weights === null) return checkpoint;
+  // After they were opened: what is written later is found before it is loaded.
+  if (push.identity === undefined || (await checkpointIdentity(push.weights)) !== push.identity) {
+    ledger.note(
+      `${push.weights} is not used: its files are not known to be those that were pushed; to load them nevertheless: weightcast recover --from`,
+    );
+    return null;
+  }
+  return checkpoint;
 }
 
 const NO_CHECKPOINT: Checkpoint = { path: null, files: [], tensors: [], byteLength: 0, metadata: new Map() };

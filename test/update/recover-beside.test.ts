@@ -1,9 +1,14 @@
 /** Recoveries beside engines that serve: no fleet may serve a mix of versions. The engines themselves are asked. */
+import { utimes } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { recoverFleet } from '../../src/update/index.js';
 import type { EngineState } from '../../src/update/types.js';
+import { checkpointIdentity } from '../../src/weights/identity.js';
 import { type LeftBehind, leave, withStateDirectory } from './left-behind.js';
 import { type Bench, digestsOf, digestsOfLoaded, isPaused, post, withBench } from './support.js';
+
+const SHARD = 'model-00001-of-00003.safetensors';
 
 interface Fleet extends Bench {
   readonly one: string;
@@ -20,11 +25,16 @@ async function withFleet(body: (fleet: Fleet) => Promise<void>): Promise<void> {
       await post(two, '/pause');
       await body({
         ...{ ...bench, one, two },
-        left: (states, push, since) => {
+        left: async (states, push, since) => {
+          const identity = (await checkpointIdentity(push.weights ?? '')) ?? undefined;
           const named = states.flatMap((state, index) =>
             state === null ? [] : [[bench.urls[index] as string, state] as const],
           );
-          return leave(stateDir, { states: Object.fromEntries(named), push, ...(since ? { since } : {}) });
+          return leave(stateDir, {
+            states: Object.fromEntries(named),
+            push: { identity, ...push },
+            ...(since ? { since } : {}),
+          });
         },
         recover: (engines, from) => recoverFleet({ engines, stateDir }, { from }),
       });
@@ -106,6 +116,23 @@ describe('a recovery', () => {
       await fleet.left([null, 'quarantined'], push, 2);
       await expectSecondUntouched(fleet, async () => {
         expect(await fleet.recover([one, two])).toMatchObject({ outcome: 'quarantined' });
+      });
+    });
+  });
+
+  it.each([
+    ['was written to since', async (b: string) => utimes(join(b, SHARD), 1, 1)],
+    ['the record does not tell from others', async () => undefined],
+  ])('does without a directory that %s, and says so', async (why, change) => {
+    await withFleet(async (fleet) => {
+      const { one, two, b } = fleet;
+      const known = why.startsWith('was') ? {} : { identity: undefined };
+      await fleet.left(['quarantined', 'quarantined'], { weights: b, ...known, fallback: 'filesystem' });
+      await change(b);
+      await expectSecondUntouched(fleet, async () => {
+        const { outcome, notes } = await fleet.recover([one, two]);
+        expect(outcome).toBe('quarantined');
+        expect(notes).toContainEqual(expect.stringMatching(`^${b} is not used: .* --from`));
       });
     });
   });

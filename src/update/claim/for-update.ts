@@ -1,4 +1,5 @@
 import type { EngineLink } from '../../fleet/engine.js';
+import { checkpointIdentity } from '../../weights/identity.js';
 import type { Settings } from '../settings.js';
 import { type Claim, claimEngines } from './claim.js';
 import type { PushFacts } from './record.js';
@@ -24,7 +25,8 @@ export async function claimForUpdate(update: UpdateToClaim): Promise<Claim | nul
     directory: await openStateDirectory(settings.state),
     engines: engines.map(({ url }) => url),
     role: 'push',
-    push: pushFacts(settings, { weights, version }),
+    // Before the weights are opened: written to in between, they are taken for others later, and nobody loads them.
+    push: pushFacts(settings, { weights, version, identity: await checkpointIdentity(weights) }),
     patienceMs: PATIENCE_MS,
     signal,
   });
@@ -55,12 +57,20 @@ export async function unlessBusy(
   }
 }
 
+interface Weights {
+  readonly weights: string | null;
+  readonly version: string | null;
+  /** As {@link checkpointIdentity} gives it. */
+  readonly identity?: string | null;
+}
+
 /** What a successor must know of a push; of headers only the names. */
 export function pushFacts(
   { fallback, recover, verify, headers, engines }: Settings,
-  { weights, version }: { readonly weights: string | null; readonly version: string | null },
+  { weights, version, identity = null }: Weights,
 ): PushFacts {
   const own = engines.flatMap((spec) => (typeof spec === 'string' ? [] : Object.keys(spec.headers ?? {})));
   const headerNames = [...new Set([...Object.keys(headers), ...own])];
-  return { weights, version, fallback, recover, verify, headerNames };
+  const which = identity === null ? {} : { identity };
+  return { weights, version, ...which, fallback, recover, verify, headerNames };
 }

@@ -88,9 +88,11 @@ export function besides(found: readonly FoundRecord[], looked: ReadonlySet<strin
   return { onNew, onOther };
 }
 
-/** The same weights under the same name. */
+/** The same files under the same name. */
 export function isSamePush(one: PushFacts, other: PushFacts): boolean {
-  return one.weights === other.weights && one.version === other.version;
+  if (one === other) return true;
+  const known = one.identity !== undefined && one.identity === other.identity;
+  return known && one.weights === other.weights && one.version === other.version;
 }
 
 function lastWordOn(

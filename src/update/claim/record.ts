@@ -21,6 +21,8 @@ const STATES = [
 const pushSchema = z.object({
   weights: text.nullable(),
   version: text.nullable(),
+  /** Which files the weights were; see weights/identity.ts. */
+  identity: text.optional(),
   fallback: z.enum(['filesystem', 'none']),
   recover: text.nullable(),
   verify: z.enum(['auto', 'digest', 'fingerprint', 'none']),
