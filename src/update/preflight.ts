@@ -72,7 +72,7 @@ export async function preflight(fleet: FleetConnections, input: PreflightInput):
     const { facts, restarted, left } = seen;
     ledger.identify(engine.id, { engineVersion: engine.admin.version, workers: facts.workers });
     for (const note of engine.admin.notes) ledger.note(`${engine.id}: ${note}`);
-    const explained = explain(left);
+    const explained = explain(left, facts.paused);
     if (explained !== null) ledger.note(`${engine.id}: ${explained}`);
     if (left.kind === 'doubt' || left.kind === 'whole') ledger.set(engine.id, 'quarantined', explained);
     else if (facts.paused && left.kind !== 'untouched') ledger.set(engine.id, 'quarantined', FOUND_PAUSED);
@@ -133,13 +133,14 @@ export function stuckInJoin(
   );
 }
 
-function explain({ kind, record, engine }: Finding): string | null {
+function explain({ kind, record, engine }: Finding, paused: boolean): string | null {
   if (record === null || engine === null) return null;
   const who = `${describeRecord(record.head)} ended and left it`;
   const why = engine.reason === null ? '' : ` (${engine.reason})`;
+  const found = paused ? 'found paused' : 'found serving';
   if (kind === 'untouched') return `${who} paused and untouched: resumed`;
-  if (kind === 'whole') return `found paused: ${who} with whole new weights that it did not resume`;
-  return `found paused: ${who} between two versions${why}`;
+  if (kind === 'whole') return `${found}: ${who} with whole new weights that it did not resume`;
+  return `${found}: ${who} between two versions${why}`;
 }
 
 async function checkOptions(

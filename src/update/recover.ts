@@ -228,11 +228,18 @@ function stateOf(
       }
       return [engine?.state ?? 'received', 'left paused with a whole new version'];
     case 'doubt':
-      return ['quarantined', engine?.reason ?? 'its update session was opened and not finished'];
+      return ['quarantined', whyInDoubt(engine?.reason ?? null, seen.paused)];
     case 'nothing':
       if (seen.paused) return ['quarantined', 'found paused, and no record says what its bytes are'];
       return servesNew ? ['serving-new', 'it serves the new version already'] : ['serving-old', null];
   }
+}
+
+function whyInDoubt(reason: string | null, paused: boolean): string {
+  const why = reason ?? 'its update session was opened and not finished';
+  return paused
+    ? why
+    : `${why}; somebody has resumed it, so it may be serving: take it out of the load balancer`;
 }
 
 /** Those that serve another version than this push brought: of the engines asked for by what they say, of all others by the records. */

@@ -6,9 +6,11 @@ import { recoverFleet } from '../../src/update/index.js';
 import type { EngineState } from '../../src/update/types.js';
 import { checkpointIdentity } from '../../src/weights/identity.js';
 import { type LeftBehind, leave, withStateDirectory } from './left-behind.js';
-import { type Bench, digestsOf, digestsOfLoaded, isPaused, post, withBench } from './support.js';
+import { type Bench, digestsOf, digestsOfLoaded, isPaused, post, postsTo, withBench } from './support.js';
 
 const SHARD = 'model-00001-of-00003.safetensors';
+
+const RESUMED = expect.stringContaining('somebody has resumed it');
 
 interface Fleet extends Bench {
   readonly one: string;
@@ -134,6 +136,22 @@ describe('a recovery', () => {
         expect(outcome).toBe('quarantined');
         expect(notes).toContainEqual(expect.stringMatching(`^${b} is not used: .* --from`));
       });
+    });
+  });
+
+  it('names an engine with wrong bytes that somebody has resumed, and heals it when it is given bytes', async () => {
+    await withFleet(async (fleet) => {
+      const { engines, one, two, a, b } = fleet;
+      const second = engines[1] as Bench['engines'][number];
+      await post(two, '/resume');
+      await fleet.left(['serving-old', 'quarantined'], { weights: b });
+      expect(await fleet.recover([one, two])).toMatchObject({
+        outcome: 'quarantined',
+        engines: [{ state: 'serving-old' }, { state: 'quarantined', history: [{ reason: RESUMED }] }],
+      });
+      expect(await fleet.recover([one, two], a)).toMatchObject({ outcome: 'recovered' });
+      expect(await postsTo(second)).toEqual(expect.arrayContaining(['/pause', '/collective_rpc', '/resume']));
+      expect(await isPaused(two)).toBe(false);
     });
   });
 

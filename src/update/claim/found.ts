@@ -45,10 +45,11 @@ const RANK = { nothing: 0, untouched: 1, whole: 2, doubt: 3 } as const;
 
 /**
  * It was restarted since, or somebody resumed it: a real server does not survive a request with an open session, so one that serves was put right. A pause
- * that was asked for may still come.
+ * that was asked for may still come; and wrong bytes that were found by a proof are served by an engine that somebody merely resumed.
  */
 function isMoot(engine: RecordedEngine, seen: SeenEngine): boolean {
-  if (!seen.paused && !seen.mayHideAPause && engine.state !== 'paused') return true;
+  const stays = engine.state === 'paused' || engine.state === 'quarantined';
+  if (!seen.paused && !seen.mayHideAPause && !stays) return true;
   return wasRestarted(engine, seen);
 }
 
