@@ -1,6 +1,8 @@
 /** Requests that take effect after the push has given them up. */
 import { expect, it } from 'vitest';
+import { recoverFleet } from '../../src/update/index.js';
 import { Gate } from '../faults/gate.js';
+import { withStateDirectory } from './left-behind.js';
 import { type Bench, failedReport, isPaused, withBench } from './support.js';
 
 /** A bench of engines behind gates. */
@@ -95,4 +97,27 @@ it('says that an engine may be stuck which was told to join too late, and never 
     expect(await engines[1]?.state()).toMatchObject({ pending: 0 });
     await session.close();
   });
+});
+
+it('leaves word of a pause that was never answered, so that others resume the engine', async () => {
+  await withStateDirectory((stateDir) =>
+    withGates(1, async ({ connect, urls, b }, gates) => {
+      let arrive = (): void => undefined;
+      const arrival = new Promise<void>((resolve) => {
+        arrive = resolve;
+      });
+      gates[0]?.decide(({ path }) =>
+        path === '/pause' ? { forward: () => arrival, reply: { kind: 'none' } } : null,
+      );
+      const engines = gates.map(({ url }) => url);
+      const session = await connect({ engines, stateDir, timeouts: { pause: 500 } });
+      await failedReport(session.update(b));
+      await session.close();
+      arrive();
+      await expect.poll(() => isPaused(urls[0] as string)).toBe(true);
+      gates[0]?.decide(() => null);
+      expect(await recoverFleet({ engines, stateDir })).toMatchObject({ outcome: 'recovered' });
+      expect(await isPaused(urls[0] as string)).toBe(false);
+    }),
+  );
 });

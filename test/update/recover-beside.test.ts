@@ -155,6 +155,17 @@ describe('a recovery', () => {
     });
   });
 
+  it('resumes an engine whose pause came late, after the push had given it up', async () => {
+    await withFleet(async ({ left, recover, one, two, b }) => {
+      await left(['serving-old', 'unknown'], { weights: b });
+      expect(await recover([one, two])).toMatchObject({
+        outcome: 'recovered',
+        found: [expect.stringContaining(`the push of ${b}`)],
+      });
+      expect(await isPaused(two)).toBe(false);
+    });
+  });
+
   it('does as it is told by a directory, and says what serves beside it', async () => {
     await withFleet(async (fleet) => {
       const { engines, one, two, b, c } = fleet;

@@ -190,7 +190,8 @@ function apply(
       return;
     case 'state':
       for (const [index, state] of Object.entries(event.states)) {
-        for (const engine of some([Number(index)])) engine.state = state;
+        // What was asked of it was never answered, and may come late: untouched, and perhaps paused.
+        for (const engine of some([Number(index)])) engine.state = state === 'unknown' ? 'paused' : state;
       }
       return;
     case 'inherits':
