@@ -12,7 +12,16 @@ import { withinTime } from './filesystem.js';
 import { type Holder, thisProcess } from './holder.js';
 import { engineKey } from './identity.js';
 import { RecordFile } from './journal.js';
-import { describeRecord, inDoubt, type PushFacts, type RecordEvent, type RecordHead } from './record.js';
+import {
+  describeRecord,
+  inDoubt,
+  isReadable,
+  MAX_ENGINES,
+  MAX_TEXT,
+  type PushFacts,
+  type RecordEvent,
+  type RecordHead,
+} from './record.js';
 import { type FoundRecord, readRecords, SILENT_MS } from './records.js';
 
 export interface ClaimRequest {
@@ -41,11 +50,18 @@ export interface Claim {
 /** Two that begin at once need moments to see which of them goes first. */
 const CONTEND_MS = 10_000;
 
-/** @throws WeightcastError WC_UPDATE_BUSY, which names the holder; WC_STATE_DIR */
+/** @throws WeightcastError WC_UPDATE_BUSY, which names the holder; WC_STATE_DIR; WC_CONFIG_INVALID for a fleet that no record can hold */
 export async function claimEngines(request: ClaimRequest): Promise<Claim> {
   const { directory, engines, signal } = request;
   const me = await thisProcess();
   const head = headOf(request, me);
+  if (!isReadable(head)) {
+    throw new WeightcastError(
+      'WC_CONFIG_INVALID',
+      `${engines.length} engines can't be claimed: a fleet has at most ${MAX_ENGINES}, and URLs and paths have at most ${MAX_TEXT} characters`,
+      { phase: 'preflight' },
+    );
+  }
   const keys = new Set(engines.map(engineKey));
   const began = performance.now();
   for (;;) {

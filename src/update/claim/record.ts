@@ -5,8 +5,19 @@
 import { z } from 'zod';
 import type { EngineState } from '../types.js';
 
-const text = z.string().max(4096);
-const engineIndexes = z.array(z.number().int().min(0).max(4095)).max(4096);
+export const MAX_TEXT = 4096;
+const text = z.string().max(MAX_TEXT);
+/** A fleet that has more is not claimed: nobody could read its record. */
+export const MAX_ENGINES = 4096;
+const engineIndexes = z
+  .array(
+    z
+      .number()
+      .int()
+      .min(0)
+      .max(MAX_ENGINES - 1),
+  )
+  .max(MAX_ENGINES);
 const STATES = [
   'unknown',
   'serving-old',
@@ -43,7 +54,7 @@ const headSchema = z.object({
   }),
   /** Unix milliseconds. */
   since: z.number().int().min(0).max(8.64e15),
-  engines: z.array(z.object({ key: text, url: text })).max(4096),
+  engines: z.array(z.object({ key: text, url: text })).max(MAX_ENGINES),
   push: pushSchema,
 });
 
@@ -146,6 +157,11 @@ export function parseRecord(content: string): PushRecord | null {
     }),
     ...flags,
   };
+}
+
+/** Whether others will be able to read a record that begins so. */
+export function isReadable(head: RecordHead): boolean {
+  return headSchema.safeParse(head).success;
 }
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };

@@ -1,6 +1,6 @@
 /** The records of a state directory: read with bounds, since anybody of this user may have written what is there. */
 import { constants } from 'node:fs';
-import { open, opendir, rm, stat } from 'node:fs/promises';
+import { type FileHandle, open, opendir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { WeightcastError } from '../../errors.js';
 import { type Holder, type Life, lifeOf, thisProcess } from './holder.js';
@@ -88,23 +88,43 @@ async function readRecord(
   return { ...record, file, life, silentMs, live: lives && !record.left && !record.superseded };
 }
 
-/** Text of a regular file of bounded size, without following a link and without waiting for the other end of a pipe; null for anything else. */
+/**
+ * Text of a regular file, without following a link and without waiting for the other end of a pipe; null where no record can be.
+ *
+ * @throws WeightcastError WC_STATE_DIR when it can't be read: it may be the claim of somebody who lives
+ */
 async function readRegularFile(
   path: string,
 ): Promise<{ readonly text: string; readonly mtimeMs: number } | null> {
   const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
-  const file = await open(path, flags).catch(() => null);
-  if (file === null) return null;
+  let file: FileHandle | null = null;
   try {
-    const { size, mtimeMs } = await file
-      .stat()
-      .then((s) => (s.isFile() ? s : { size: Infinity, mtimeMs: 0 }));
-    if (size > MAX_BYTES) return null;
+    file = await open(path, flags);
+    const found = await file.stat();
+    if (!found.isFile()) return null;
+    const { size, mtimeMs } = found;
+    if (size > MAX_BYTES) throw new Error(`it has ${size} bytes, and a record at most ${MAX_BYTES}`);
     const { buffer, bytesRead } = await file.read(Buffer.alloc(size), 0, size, 0);
     return { text: buffer.subarray(0, bytesRead).toString('utf8'), mtimeMs };
-  } catch {
-    return null;
+  } catch (cause) {
+    if (NO_RECORD.some((code) => hasErrorCode(cause, code))) return null;
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new WeightcastError(
+      'WC_STATE_DIR',
+      `${path} may be the claim of a push, and can't be read: ${why}`,
+      {
+        cause,
+        remedy: 'Let the pushes of one fleet run as one user; remove the file when nobody pushes.',
+      },
+    );
   } finally {
-    await file.close();
+    await file?.close();
   }
+}
+
+/** Gone since it was listed, or a link, or a socket: no push writes such. */
+const NO_RECORD = ['ENOENT', 'ELOOP', 'ENXIO'];
+
+function hasErrorCode(error: unknown, code: string): boolean {
+  return error instanceof Error && (error as NodeJS.ErrnoException).code === code;
 }

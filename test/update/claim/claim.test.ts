@@ -256,7 +256,6 @@ it('whatever else lies in the directory is passed over', async () => {
     const me = await thisProcess();
     await writeFile(join(directory, '1.push'), '');
     await writeFile(join(directory, '2.push'), '{"weightcast":1}\n');
-    await writeFile(join(directory, '3.push'), Buffer.alloc(9 << 20, '{'));
     await writeFile(join(directory, 'notes.txt'), 'mine');
     await mkdir(join(directory, '4.push'));
     await writeFile(join(directory, 'target'), recordText(me, [A], [{ event: 'held' }]));
@@ -265,8 +264,31 @@ it('whatever else lies in the directory is passed over', async () => {
     const claim = await claimEngines(request(directory, [A]));
     await claim.release();
     expect((await readdir(directory)).sort()).toEqual(
-      ['1.push', '2.push', '3.push', '4.push', '5.push', '6.push', 'notes.txt', 'target'].sort(),
+      ['1.push', '2.push', '4.push', '5.push', '6.push', 'notes.txt', 'target'].sort(),
     );
+  });
+});
+
+it('a record that can not be read may be the claim of a living push: nothing is taken', async () => {
+  await withFolder(async (directory) => {
+    const file = join(directory, '3.push');
+    await writeFile(file, Buffer.alloc(9 << 20, '{'));
+    const refusal = { code: 'WC_STATE_DIR', message: expect.stringContaining(file) };
+    await expect(claimEngines(request(directory, [A]))).rejects.toMatchObject(refusal);
+    expect(await readdir(directory)).toEqual(['3.push']);
+  });
+});
+
+it('a fleet of more engines than a record can hold is refused before anything is written', async () => {
+  await withFolder(async (directory) => {
+    const many = Array.from({ length: 4097 }, (_, index) => `http://10.0.${index >> 8}.${index & 255}:8000`);
+    await expect(claimEngines(request(directory, many))).rejects.toMatchObject({ code: 'WC_CONFIG_INVALID' });
+    expect(await readdir(directory)).toEqual([]);
+    const claim = await claimEngines(request(directory, many.slice(1)));
+    await expect(claimEngines(request(directory, [many[4096] as string]))).rejects.toMatchObject({
+      code: 'WC_UPDATE_BUSY',
+    });
+    await claim.release();
   });
 });
 
