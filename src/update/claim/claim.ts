@@ -98,8 +98,10 @@ async function aloneOrRefused(record: RecordFile, contest: Contest): Promise<Fou
     const waited = performance.now() - began;
     const holder = live.find(({ held }) => held);
     if (holder !== undefined) {
-      const push = request.role === 'push' && holder.head.role !== 'push';
-      if (!push || waited > request.patienceMs) throw busy(holder, keys);
+      // A session that only says goodbye holds its engines for moments, as those do who put them right.
+      const brief = holder.head.role !== 'push' || holder.head.push.weights === null;
+      const waits = request.role === 'push' && brief;
+      if (!waits || waited > request.patienceMs) throw busy(holder, keys);
       return null;
     }
     const [first] = live;

@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { claimEngines } from '../../../src/update/claim/claim.js';
 import { lifeOf, processStat, thisProcess } from '../../../src/update/claim/holder.js';
 import { engineKey } from '../../../src/update/claim/identity.js';
-import { A, B, C, claimant, recordsIn, recordText, request, withFolder } from './support.js';
+import { A, B, C, claimant, PUSH, recordsIn, recordText, request, withFolder } from './support.js';
 
 const LONG = 120_000;
 
@@ -41,6 +41,21 @@ describe('a living push', () => {
       ]);
       await Promise.all([one.release(), other.release()]);
       expect(await readdir(directory)).toEqual([]);
+    });
+  });
+
+  it('waits for a session that only says goodbye to its engines', async () => {
+    await withFolder(async (directory) => {
+      const closing = await claimEngines(request(directory, [A], { push: { ...PUSH, weights: null } }));
+      let held = false;
+      const next = claimEngines(request(directory, [A], { patienceMs: 20_000 })).then((claim) => {
+        held = true;
+        return claim;
+      });
+      await expect(claimEngines(request(directory, [A]))).rejects.toMatchObject({ code: 'WC_UPDATE_BUSY' });
+      expect(held).toBe(false);
+      await closing.release();
+      await (await next).release();
     });
   });
 
