@@ -1,5 +1,9 @@
 /** Pushes of real processes that are killed -9 in each phase, with a guardian and without; the engines themselves are asked what became of them. */
+import { watch } from 'node:fs';
+import { rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { thisProcess } from '../../src/update/claim/holder.js';
 import { processesWith } from '../cli/spawned.js';
 import {
   alive,
@@ -92,6 +96,34 @@ describe('a guardian', () => {
       await until(async () => (await scene.records()).every((record) => record?.left === true));
       expect(await paused(scene)).toEqual([true, true]);
       for (const engine of scene.engines) expect(await postsTo(engine)).not.toContain('/resume');
+    });
+  });
+
+  it('waits for a push that came first, and does its work when that one ends without having done it', {
+    timeout: LONG,
+  }, async () => {
+    await withScene(async (scene) => {
+      silentAt(scene, '/pause');
+      await using pushing = scene.push();
+      await until(() => scene.proxies.every(({ posts }) => posts.includes('/pause')));
+      await until(async () => (await paused(scene))[0] === true);
+      // What holds the engines next is there before the coordinator is gone, as a supervisor's push is at once.
+      const [first] = await scene.records();
+      const head = { ...first?.head, id: '0-1', holder: await thisProcess() };
+      const blocker = join(scene.state, '0-1.push');
+      await writeFile(blocker, `${JSON.stringify(head)}\n{"event":"held"}\n`);
+      const seen = new Set<string>();
+      const watcher = watch(scene.state, (_, name) => void (name?.endsWith('.push') && seen.add(name)));
+      pushing.signal('SIGKILL');
+      await pushing.ended;
+      // It has tried when a record of its own has come and gone.
+      const tries = () => [...seen].filter((name) => ![`${first?.head.id}.push`, '0-1.push'].includes(name));
+      await until(async () => tries().length > 0 && (await scene.records()).length === 2);
+      watcher.close();
+      expect(await paused(scene)).toEqual([true, false]);
+      await rm(blocker);
+      await until(async () => (await scene.records()).length === 0);
+      expect(await paused(scene)).toEqual([false, false]);
     });
   });
 

@@ -1,6 +1,10 @@
 /** The guardian's process: waits for the pipe to close, and then recovers what its coordinator left. */
+import { readFile } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
-import { claimEngines } from '../claim/claim.js';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { hasCode } from '../../errors.js';
+import { type ClaimRequest, claimEngines } from '../claim/claim.js';
+import { inDoubt, parseRecord } from '../claim/record.js';
 import { openStateDirectory } from '../claim/state-directory.js';
 import { targetsOf } from '../fleet-connections.js';
 import { recoverEngines } from '../recover.js';
@@ -16,8 +20,7 @@ async function takeOver({ id, push, fleet }: GuardMessage): Promise<void> {
   const settings = resolveSettings(fleet);
   if (settings.state === null) return;
   const directory = await openStateDirectory(settings.state);
-  // A push that came first does all this itself: then this is refused, and nothing is done.
-  const claim = await claimEngines({
+  const claim = await claimWhenFree(`${directory}/${id}.push`, {
     directory,
     engines: targetsOf(settings).map(({ url }) => url),
     role: 'guardian',
@@ -25,7 +28,29 @@ async function takeOver({ id, push, fleet }: GuardMessage): Promise<void> {
     successorOf: id,
     patienceMs: 0,
   });
-  await recoverEngines({ settings, claim });
+  if (claim === null) return;
+  // Its coordinator may have come to an end between the last write and its farewell: then that end stands.
+  if (claim.found.some(({ head, left }) => head.id === id && !left))
+    await recoverEngines({ settings, claim });
+  else await claim.release();
+}
+
+const RETRY_MS = 1_000;
+const PATIENCE_MS = 30 * 60_000;
+
+/** A push that came first does all this itself, or fails before it has: null when nothing is left to do. */
+async function claimWhenFree(record: string, request: ClaimRequest) {
+  const began = performance.now();
+  for (;;) {
+    try {
+      return await claimEngines(request);
+    } catch (error) {
+      if (!hasCode(error, 'WC_UPDATE_BUSY') || performance.now() - began > PATIENCE_MS) throw error;
+    }
+    const found = parseRecord(await readFile(record, 'utf8').catch(() => ''));
+    if (found === null || found.left || !found.engines.some(inDoubt)) return null;
+    await sleep(RETRY_MS);
+  }
 }
 
 let current: GuardMessage | null = null;
