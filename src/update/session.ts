@@ -126,7 +126,9 @@ export class FleetSession {
         version,
         signal,
       });
-      this.#guardian ??= settings.guardian && claim !== null ? Guardian.start() : null;
+      // One that was killed is followed by another.
+      if (this.#guardian?.ended) this.#guardian = null;
+      this.#guardian ??= settings.guardian && claim !== null ? Guardian.start(settings) : null;
       const journal = claim?.record ?? NO_JOURNAL;
       const found = await preflight(this.#fleet, {
         settings,

@@ -17,11 +17,12 @@ const EXIT_MS = 1_000;
 
 /** Variables that Node, TLS and the addon read. The engines' keys may be in others, so nothing else is handed on. */
 const HANDED_ON =
-  /^(PATH|HOME|TMPDIR|TZ|LANG|LD_LIBRARY_PATH|NODE_EXTRA_CA_CERTS|SSL_CERT_(FILE|DIR)|XDG_RUNTIME_DIR|WEIGHTCAST_\w+)$/;
+  /^(PATH|HOME|TMPDIR|TZ|LANG|LD_LIBRARY_PATH|NODE_EXTRA_CA_CERTS|NODE_TLS_REJECT_UNAUTHORIZED|NODE_OPTIONS|SSL_CERT_(FILE|DIR)|XDG_RUNTIME_DIR|WEIGHTCAST_\w+)$/;
 
 export class Guardian {
   readonly #child: ChildProcess | null;
   readonly #ended: Promise<void>;
+  #hasEnded = false;
   /** Records that it has said to watch. */
   readonly #watching = new Map<string, () => void>();
 
@@ -32,20 +33,27 @@ export class Guardian {
       child.once('close', () => resolve());
       child.once('error', () => resolve());
     });
+    void this.#ended.then(() => {
+      this.#hasEnded = true;
+    });
     if (child === null) return;
     // It may die at any time: then there is none.
     child.stdin?.on('error', () => {});
-    if (child.stdout !== null) {
+    // Where no pipe could be made there is none, whatever the types say.
+    if (child.stdout) {
       createInterface({ input: child.stdout }).on('line', (id) => this.#watching.get(id)?.());
     }
     letGo(child);
   }
 
   /** Starts the process; whether it came up is seen by {@link guard}. */
-  static start(): Guardian {
+  static start(settings: Settings): Guardian {
     const program = programPath();
     if (!existsSync(program)) return new Guardian(null);
-    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => HANDED_ON.test(name)));
+    const secrets = secretsOf(settings);
+    const env = Object.fromEntries(
+      Object.entries(process.env).filter(([name, value = '']) => HANDED_ON.test(name) && !secrets.has(value)),
+    );
     // No working directory of somebody's is kept from being unmounted.
     const child = spawn(process.execPath, [program], {
       detached: true,
@@ -54,6 +62,11 @@ export class Guardian {
       stdio: ['pipe', 'pipe', 'ignore'],
     });
     return new Guardian(child);
+  }
+
+  /** It watches over nothing any more, or never did. */
+  get ended(): boolean {
+    return this.#hasEnded;
   }
 
   /** Resolves when it watches over this update; when it does not, that is told, and the update goes on. */
@@ -103,6 +116,14 @@ export class Guardian {
   #send(message: GuardianMessage): void {
     this.#child?.stdin?.write(`${JSON.stringify(message)}\n`);
   }
+}
+
+/** A key may be in a variable of ours that is handed on. */
+function secretsOf({ apiKey, headers, engines }: Settings): ReadonlySet<string | null> {
+  const own = engines.flatMap((spec) =>
+    typeof spec === 'string' ? [] : [spec.apiKey ?? null, ...Object.values(spec.headers ?? {})],
+  );
+  return new Set([apiKey, ...Object.values(headers), ...own]);
 }
 
 /** Neither the process nor its pipes keep this one running. */
