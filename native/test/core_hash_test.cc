@@ -1,4 +1,6 @@
 // A digest job of many tensors on several threads gives what each tensor gives alone, and ends when it is told to.
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdint>
@@ -59,9 +61,31 @@ HashPlan plan_of(const TemporaryFile& file, const std::vector<HashSegment>& segm
   return {{file.path()}, segments, std::vector<std::uint32_t>(segments.size(), 1), threads};
 }
 
+/// Opening a pipe that nobody writes to hangs, as the files of a dead server do.
+void a_job_that_hangs_in_a_file_is_settled_when_it_is_stopped() {
+  const std::string pipe = "/tmp/weightcast-hash-pipe-" + std::to_string(::getpid());
+  CORE_CHECK(::mkfifo(pipe.c_str(), 0600) == 0);
+  std::promise<Digests> promise;
+  auto job = HashJob::start({{pipe}, {{0, 0, 1, 1, 1}}, {1}, 2}, nullptr,
+                            [&](Digests digests) { promise.set_value(std::move(digests)); });
+  job->request_stop();
+  auto future = promise.get_future();
+  CORE_CHECK(future.wait_for(std::chrono::seconds(60)) == std::future_status::ready);
+  const auto stopped = future.get();
+  CORE_CHECK(stopped.index() == 1 && std::get<1>(stopped).is(code::kFileRead));
+  CORE_CHECK(!job->wait_stopped(Deadline::after(0)));
+  // What comes back is settled no second time: the promise would throw.
+  const int writer = ::open(pipe.c_str(), O_RDWR | O_NONBLOCK);
+  CORE_CHECK(writer >= 0 && job->wait_stopped(Deadline::after(10'000)));
+  ::close(writer);
+  ::unlink(pipe.c_str());
+}
+
 }  // namespace
 
 int main() {
+  a_job_that_hangs_in_a_file_is_settled_when_it_is_stopped();
+
   const TemporaryFile file;
   std::vector<HashSegment> segments;
   for (std::uint64_t i = 0; i < 60; ++i) {

@@ -1,5 +1,6 @@
+import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { truncate, writeFile } from 'node:fs/promises';
+import { constants, open, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { type HashJob, native } from '../../src/native.js';
@@ -127,6 +128,17 @@ describe('sha256', () => {
       await expect(hash.result).rejects.toMatchObject({ code: 'WC_NATIVE_CLOSED' });
       expect(performance.now() - start).toBeLessThan(1_000);
       hash.cancel();
+    });
+  });
+
+  it('ends when it is cancelled while a file hangs', async () => {
+    await withFolder(async (folder) => {
+      const path = join(folder, 'pipe'); // to open it waits for a writer
+      execFileSync('mkfifo', [path]);
+      const hash = native().sha256(makeJob([path], [[{ offset: 0, blockBytes: 1 }]]), null);
+      hash.cancel();
+      await expect(hash.result).rejects.toMatchObject({ code: 'WC_FILE_READ' });
+      await (await open(path, constants.O_RDWR | constants.O_NONBLOCK)).close();
     });
   });
 

@@ -11,6 +11,9 @@
 namespace weightcast {
 namespace {
 
+/// A read that has not returned so long after a stop is left behind: a file system can hang for good.
+constexpr double kStopLimitMs = 500;
+
 void lower_priority() {
   // On Linux niceness belongs to the thread.
   (void)::setpriority(PRIO_PROCESS, id_t(::syscall(SYS_gettid)), 5);
@@ -120,10 +123,27 @@ bool HashJob::feed(HashLane& lane) {
   return false;
 }
 
+void HashJob::request_stop() noexcept {
+  if (cancelled_.exchange(true) || settled_) return;
+  try {
+    ending_.start("wc-sha256-end", [self = shared_from_this()] {
+      // The threads hold the job and touch nothing else, so they may come back whenever they do.
+      if (self->crew_.wait(Deadline::after(kStopLimitMs))) return;
+      self->settle(Error(code::kFileRead, "a read has not returned; its thread was left behind"));
+    });
+  } catch (...) {  // no thread to wait on: nobody waits
+    settle(Error(code::kClosed, "the digest job was cancelled"));
+  }
+}
+
+void HashJob::settle(Outcome<std::vector<Digest>> outcome) {
+  if (settled_.exchange(true)) return;
+  const auto done = std::move(done_);
+  done(std::move(outcome));
+}
+
 void HashJob::finish() {
-  auto done = std::move(done_);
-  done_ = nullptr;
-  done(capture<std::vector<Digest>>([this] {
+  settle(capture<std::vector<Digest>>([this] {
     if (cancelled_) throw Error(code::kClosed, "the digest job was cancelled");
     {
       std::lock_guard lock(mutex_);
