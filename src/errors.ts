@@ -80,10 +80,7 @@ export const ERRORS = {
     'native',
     'The driver or the GPU hangs: look at nvidia-smi and dmesg (Xid), and restart this process; reset the GPU if it stays so.',
   ),
-  WC_NATIVE_LIMIT: entry(
-    'native',
-    "Restart this process: what it has left behind ends only with it. If the system has too few threads, raise ulimit -u or the container's limit of processes.",
-  ),
+  WC_NATIVE_LIMIT: entry('native', 'Restart this process: what it has left behind ends only with it.'),
   WC_NATIVE_CLOSED: entry('native', 'The handle is closed: open a new one.'),
   WC_NATIVE_ARGUMENT: entry('native', 'This is a defect in weightcast: please report it.'),
   WC_THREAD_REFUSED: entry(

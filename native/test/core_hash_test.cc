@@ -1,5 +1,6 @@
 // A digest job of many tensors on several threads gives what each tensor gives alone, and ends when it is told to.
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -81,9 +82,23 @@ void a_job_that_hangs_in_a_file_is_settled_when_it_is_stopped() {
   ::unlink(pipe.c_str());
 }
 
+void a_refused_thread_is_called_so() {
+  // No address space has room for such a stack.
+  pthread_attr_t usual, huge;
+  CORE_CHECK(::pthread_getattr_default_np(&usual) == 0 && ::pthread_attr_init(&huge) == 0);
+  CORE_CHECK(::pthread_attr_setstacksize(&huge, std::size_t(1) << 60) == 0);
+  CORE_CHECK(::pthread_setattr_default_np(&huge) == 0);
+  Crew crew;
+  const auto refused = capture<Unit>([&] { return crew.start("wc-test", [] {}), Unit{}; });
+  CORE_CHECK(::pthread_setattr_default_np(&usual) == 0);
+  CORE_CHECK(refused.index() == 1 && std::get<1>(refused).is(code::kThreadRefused));
+  CORE_CHECK(crew.wait(Deadline::after(0)));
+}
+
 }  // namespace
 
 int main() {
+  a_refused_thread_is_called_so();
   a_job_that_hangs_in_a_file_is_settled_when_it_is_stopped();
 
   const TemporaryFile file;

@@ -15,6 +15,10 @@ void Crew::start(const char* name, std::function<void()> work) {
     std::lock_guard lock(count->mutex);
     ++count->running;
   }
+  const auto ended = [&count] {
+    std::lock_guard lock(count->mutex);
+    --count->running;
+  };
   try {
     std::thread([count, name = std::string(name), work = std::move(work)]() mutable {
       ::pthread_setname_np(::pthread_self(), name.c_str());
@@ -25,9 +29,12 @@ void Crew::start(const char* name, std::function<void()> work) {
       count->ended.notify_all();
     }).detach();
   } catch (const std::system_error& error) {
-    std::lock_guard lock(count->mutex);
-    --count->running;
-    throw Error(code::kLimit, std::string("the system gives this process no more threads: ") + error.what());
+    ended();
+    throw Error(code::kThreadRefused,
+                std::string("the system gives this process no more threads: ") + error.what());
+  } catch (...) {  // no memory for what it would hold
+    ended();
+    throw;
   }
 }
 

@@ -17,7 +17,7 @@ class Crew {
   Crew() : count_(std::make_shared<Count>()) {}
 
   /// Starts a detached thread. `work` must own all that it touches and must not throw.
-  /// @throws Error WC_NATIVE_LIMIT when the system gives no more threads
+  /// @throws Error WC_THREAD_REFUSED when the system gives no more threads
   void start(const char* name, std::function<void()> work);
   /// True when all have ended by the deadline.
   bool wait(const Deadline& deadline) const;

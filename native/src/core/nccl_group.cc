@@ -125,7 +125,7 @@ void NcclGroup::end(LibraryCall<int(NcclComm)> NcclApi::* call) noexcept {
       }
       (api->*call)(comm);
     });
-  } catch (const Error&) {  // no more threads
+  } catch (...) {  // no more threads, or no memory for one
     (api->*call)(comm);
   }
   ended(Deadline::after(kEndLimitMs));
