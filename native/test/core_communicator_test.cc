@@ -147,6 +147,25 @@ void an_init_that_hangs_is_given_up_while_its_library_is_asked() {
   CORE_CHECK(std::string_view(std::get<1>(stuck).what()).starts_with("cuInit has not returned for 200 ms"));
 }
 
+void a_copy_to_memory_that_may_be_gone_ends_with_the_stop() {
+  Interrupt interrupt;
+  DeviceSession session(open(), 0, interrupt);
+  const std::size_t bytes = 16 << 20;
+  const auto memory = make_device_memory(session.cuda(), bytes);
+  int pieces = 0;
+  const auto read = capture<Unit>([&] {
+    session.read(memory.get(), bytes, [&](const void*, std::size_t) {
+      ++pieces;
+      session.drain_copies();  // the next piece is there: only the stop can keep it from being touched
+      interrupt.stop = true;
+    });
+    return Unit{};
+  });
+  CORE_CHECK(failed_with(read, code::kClosed) && pieces == 1);
+  const auto write = capture<Unit>([&] { return session.write(memory.get(), nullptr, bytes), Unit{}; });
+  CORE_CHECK(failed_with(write, code::kClosed));  // and nullptr was not read
+}
+
 void ids_that_nobody_joins_are_limited() {
   const auto runtime = open();
   std::thread([] {}).join();  // the first thread of a process brings a sanitizer's own
@@ -169,6 +188,7 @@ constexpr Test kTests[] = {
     {"hang=cuMemFree", a_free_that_hangs_is_given_up_at_the_call_limit},
     {"hang=ncclBroadcast", a_broadcast_that_hangs_is_given_up_at_its_deadline_with_all_that_waits_behind_it},
     {"hang=cuInit", an_init_that_hangs_is_given_up_while_its_library_is_asked},
+    {"", a_copy_to_memory_that_may_be_gone_ends_with_the_stop},
     {"", ids_that_nobody_joins_are_limited},
 };
 

@@ -29,12 +29,16 @@ void DeviceSession::allocate_bounce() {
   }
 }
 
+void DeviceSession::expect_open() const {
+  if (interrupt_.stop) throw Error(code::kClosed, "the communicator was closed during a copy");
+}
+
 void DeviceSession::wait(const Event& event) {
   // A copy waits for nobody: one that takes as long as a hung call means a broken device.
   const auto deadline = Deadline::after(runtime_->call_limit_ms());
   Backoff backoff;
   while (!is_done(cuda(), event)) {
-    if (interrupt_.stop) throw Error(code::kClosed, "the communicator was closed during a copy");
+    expect_open();
     if (deadline.passed()) {
       throw Error(code::kStuck, "a copy on device " + std::to_string(device_) + " did not end within " +
                                     std::to_string(long(deadline.budget_ms())) + " ms");
@@ -62,6 +66,7 @@ void DeviceSession::read(DevicePointer source, std::size_t length,
   for (std::size_t at = 0; at < length; at += kBounceBytes, side ^= 1) {
     wait(bounced_[side]);
     if (length - at > kBounceBytes) begin(at + kBounceBytes, side ^ 1);
+    expect_open();  // the caller's memory may be gone with its environment
     consume(bounce_[side].get(), size(at));
   }
 }
@@ -72,6 +77,7 @@ void DeviceSession::write(DevicePointer target, const void* source, std::size_t 
   for (std::size_t at = 0; at < length; at += kBounceBytes, side ^= 1) {
     const std::size_t size = std::min(kBounceBytes, length - at);
     wait(bounced_[side]);
+    expect_open();
     std::memcpy(bounce_[side].get(), static_cast<const char*>(source) + at, size);
     cuda().check(cuda().copy_to_device(target + at, bounce_[side].get(), size, copies()),
                  "cuMemcpyHtoDAsync");

@@ -35,6 +35,7 @@ class DeviceSession {
   void write(DevicePointer target, const void* source, std::size_t length);
 
  private:
+  void expect_open() const;
   void wait(const Event& event);
   void allocate_bounce();
 
