@@ -21,10 +21,12 @@ class StrayRoots {
   /// the limit is reached.
   template <class GetUniqueId>
   int while_counting(GetUniqueId&& get_unique_id) {
-    std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     expect_room();
     const auto before = threads();
+    lock.unlock();  // it can hang, and nobody else is to hang with it
     const int result = get_unique_id();
+    lock.lock();
     for (const auto& thread : threads()) {
       // Another thread that starts in this very moment counts as well, as long as it lives.
       if (!before.contains(thread)) roots_.insert(thread);
