@@ -18,6 +18,7 @@ namespace {
 constexpr int kFlags = RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE;
 
 std::vector<std::string> expand(const std::string& pattern) {
+  const WatchedCall inside("glob", pattern.c_str());
   glob_t found{};
   std::vector<std::string> paths;
   if (::glob(pattern.c_str(), 0, nullptr, &found) == 0) {

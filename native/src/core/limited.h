@@ -35,7 +35,9 @@ void run_limited(Crew& crew, double limit_ms, Work work, Done<T> done) {
     std::unique_lock lock(desk->mutex);
     desk->settled.wait_until(lock, deadline.at(), [&] { return desk->outcome.has_value(); });
     if (desk->outcome) return done(std::move(*desk->outcome));
-    const auto call = desk->calls.describe();
+    // What a call is about may be described only while its thread can't leave it.
+    const bool parked = desk->calls.abandon(desk->calls.inside());
+    const auto call = parked ? desk->calls.describe() : std::string("a library");
     done(Error(code::kStuck,
                call + " has not returned for " + std::to_string(long(limit_ms)) +
                    " ms; the thread that called it was left behind",

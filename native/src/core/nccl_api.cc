@@ -15,7 +15,11 @@ NcclApi::NcclApi(const Library& library) {
   };
   int (*get_version)(int*) = nullptr;
   if (!library.resolve(get_version, "ncclGetVersion")) throw missing("ncclGetVersion");
-  if (get_version(&version) != nccl::kSuccess) throw missing("a working ncclGetVersion");
+  const auto asked = [&] {
+    const WatchedCall inside("ncclGetVersion");
+    return get_version(&version);
+  };
+  if (asked() != nccl::kSuccess) throw missing("a working ncclGetVersion");
   if (version < nccl::kOldestVersion) {
     throw Error(code::kNcclTooOld,
                 library.path() + " is NCCL " + format_nccl_version(version) +
