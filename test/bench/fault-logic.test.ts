@@ -41,34 +41,19 @@ function withPeer(version: VllmVersion, body: (bench: PeerBench) => Promise<void
 
 const statusOf = (status: number) => ({ kind: 'answer', status, body: { error: 'injected' } }) as const;
 
+const THREE_STEPS = [
+  '/init_weight_transfer_engine',
+  '/pause',
+  '/start_weight_update',
+  '/update_weights',
+  '/finish_weight_update',
+  '/resume',
+] as const;
+
 it.each([
   ['prime-rl', primeRl, '0.20.2', ['/init_weight_transfer_engine', '/pause', '/update_weights', '/resume']],
-  [
-    "vLLM's trainer client",
-    vllmTrainer,
-    '0.32.0',
-    [
-      '/init_weight_transfer_engine',
-      '/pause',
-      '/start_weight_update',
-      '/update_weights',
-      '/finish_weight_update',
-      '/resume',
-    ],
-  ],
-  [
-    "vLLM's trainer client, a group a server",
-    vllmTrainerPerServer,
-    '0.32.0',
-    [
-      '/init_weight_transfer_engine',
-      '/pause',
-      '/start_weight_update',
-      '/update_weights',
-      '/finish_weight_update',
-      '/resume',
-    ],
-  ],
+  ["vLLM's trainer client", vllmTrainer, '0.32.0', THREE_STEPS],
+  ["vLLM's trainer client, a group a server", vllmTrainerPerServer, '0.32.0', THREE_STEPS],
 ] as const)(
   '%s pushes to a healthy fleet, twice, with its calls in its order',
   async (_, logic, version, order) => {

@@ -2,6 +2,7 @@
 import { Agent, createServer, type IncomingMessage, request, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { bodyOf, type Upstream, upstreamOf } from '../update/proxy.js';
 
 export interface Seen {
   readonly method: string;
@@ -30,7 +31,6 @@ export interface Deed {
 export type Decide = (seen: Seen) => Deed | null;
 
 const PASS: Deed = { forward: 'now', reply: { kind: 'pass' } };
-const MAX_BODY_BYTES = 4 << 20;
 const DRIP_MS = 40;
 const FLOOD = Buffer.alloc(1 << 20, 'x');
 
@@ -180,12 +180,6 @@ export class Gate {
   }
 }
 
-interface Upstream {
-  readonly status: number;
-  readonly contentType: string;
-  readonly body: Buffer;
-}
-
 function write(outgoing: ServerResponse, status: number, contentType: string, body: Buffer): void {
   outgoing.writeHead(status, { 'content-type': contentType, 'content-length': body.byteLength });
   outgoing.end(body);
@@ -217,30 +211,9 @@ function pass(
     const passed = request(
       target + (incoming.url ?? '/'),
       { agent, method: incoming.method, headers: { ...headers, 'content-length': body.byteLength } },
-      (answer) => {
-        bodyOf(answer).then(
-          (received) =>
-            resolve({
-              status: answer.statusCode ?? 502,
-              contentType: answer.headers['content-type'] ?? 'application/json',
-              body: received,
-            }),
-          reject,
-        );
-      },
+      (answer) => resolve(upstreamOf(answer)),
     );
     passed.once('error', reject);
     passed.end(body);
   });
-}
-
-async function bodyOf(message: IncomingMessage): Promise<Buffer> {
-  const pieces: Buffer[] = [];
-  let byteLength = 0;
-  for await (const piece of message as AsyncIterable<Buffer>) {
-    byteLength += piece.length;
-    if (byteLength > MAX_BODY_BYTES) throw new Error('more than a simulated client sends');
-    pieces.push(piece);
-  }
-  return Buffer.concat(pieces);
 }

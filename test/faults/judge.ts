@@ -1,7 +1,6 @@
 /** The invariants, over the facts of a push: pure. DESIGN.md's laws say what they are. */
-import type { UpdateReport } from '../../src/update/types.js';
+import type { UpdateReport, UpdateTimeouts } from '../../src/update/types.js';
 import { claimOf, type EngineBefore, type EngineFacts, type Held, type StepFacts } from './facts.js';
-import type { ScenarioTimeouts } from './scenario.js';
 
 export const INVARIANTS = [
   /** An engine serves bytes that are not one whole version, or would die at its next request. */
@@ -206,7 +205,7 @@ function deadline({ scenario, outcome, tookMs, stalledMs, healing }: StepFacts):
 type Phase = UpdateReport['phases'][number]['phase'];
 
 /** Milliseconds; a phase with several calls in a row has the sum of their deadlines. */
-const PHASE_LIMITS: Readonly<Record<Phase, (timeouts: ScenarioTimeouts) => number>> = {
+const PHASE_LIMITS: Readonly<Record<Phase, (timeouts: UpdateTimeouts) => number>> = {
   // A restarted engine is met afresh: version, then routes.
   preflight: ({ probe }) => 3 * probe,
   rendezvous: ({ rendezvous }) => rendezvous,

@@ -1,17 +1,12 @@
 /** From a seed to a scenario: pure, so that a seed repeats its run. */
+
 import type { VllmVersion } from '../../src/testing/index.js';
+import type { UpdateTimeouts } from '../../src/update/types.js';
 import { type FaultKind, KINDS, PAIRS, type Pair } from './catalogue.js';
 import { type Random, randomOf } from './random.js';
-import {
-  type Fault,
-  type Scenario,
-  type ScenarioTimeouts,
-  type Step,
-  VERSIONS,
-  type Version,
-} from './scenario.js';
+import { type Fault, type Scenario, type Step, VERSIONS, type Version } from './scenario.js';
 
-const TIMEOUTS: ScenarioTimeouts = {
+const TIMEOUTS: UpdateTimeouts = {
   probe: 400,
   pause: 400,
   resume: 400,

@@ -3,6 +3,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ReferenceEngine } from '../../src/testing/index.js';
+import type { UpdateTimeouts } from '../../src/update/types.js';
 import { KINDS } from './catalogue.js';
 import {
   type Coordinator,
@@ -18,7 +19,7 @@ import { Gate } from './gate.js';
 import { inspect, within } from './inspect.js';
 import { coordinatorEnvironment, engineEnvironment, engineFaults, strikesRankZero } from './own-faults.js';
 import type { EngineSpec, Pool } from './pool.js';
-import { needsProcess, type Scenario, type ScenarioTimeouts, type Step } from './scenario.js';
+import { needsProcess, type Scenario, type Step } from './scenario.js';
 import type { Stalls } from './stalls.js';
 import { arm, type Targets } from './strike.js';
 import { weightcast } from './weightcast.js';
@@ -33,7 +34,7 @@ export interface RunOptions {
 /** Chunks of the tiny model; the large one has bigger chunks, not more of them. */
 const PACKED_BUFFER_BYTES = { 2: 50_000, 60: 900_000 } as const;
 /** So that nothing is late in the push that has to heal, however busy the machine. */
-const HEALING_TIMEOUTS: ScenarioTimeouts = {
+const HEALING_TIMEOUTS: UpdateTimeouts = {
   probe: 20_000,
   pause: 20_000,
   resume: 20_000,

@@ -1,5 +1,6 @@
 /** One run, as plain data: what a seed means. */
 import type { VllmVersion } from '../../src/testing/index.js';
+import type { UpdateTimeouts } from '../../src/update/types.js';
 import type { FaultKind, FaultPhase } from './catalogue.js';
 
 /** Checkpoints of one shape; engines start with the first. */
@@ -28,17 +29,6 @@ export interface Step {
   readonly faults: readonly Fault[];
 }
 
-/** Milliseconds; short, so that a run that waits for one is short. */
-export interface ScenarioTimeouts {
-  readonly probe: number;
-  readonly pause: number;
-  readonly resume: number;
-  readonly rendezvous: number;
-  readonly update: number;
-  readonly checksum: number;
-  readonly score: number;
-}
-
 export interface Scenario {
   readonly seed: number;
   readonly engines: number;
@@ -54,7 +44,7 @@ export interface Scenario {
   readonly pauseMode: 'keep' | 'wait' | 'abort';
   readonly clearCache: boolean;
   readonly packed: boolean;
-  readonly timeouts: ScenarioTimeouts;
+  readonly timeouts: UpdateTimeouts;
   /** Pushes with one session, in order. */
   readonly steps: readonly Step[];
 }

@@ -37,7 +37,8 @@ interface Rule {
 
 const MAX_BODY_BYTES = 4 << 20;
 
-interface Upstream {
+/** What an engine answered. */
+export interface Upstream {
   readonly status: number;
   readonly contentType: string;
   readonly body: Buffer;
@@ -128,17 +129,7 @@ function forward(
       target + (incoming.url ?? '/'),
       // A connection each: a server that closes one after an error must not take the next request with it.
       { method: incoming.method, headers: { ...incoming.headers, connection: 'close' }, agent: false },
-      (answer) => {
-        bodyOf(answer).then(
-          (received) =>
-            resolve({
-              status: answer.statusCode ?? 502,
-              contentType: answer.headers['content-type'] ?? 'application/json',
-              body: received,
-            }),
-          reject,
-        );
-      },
+      (answer) => resolve(upstreamOf(answer)),
     );
     passed.once('error', reject);
     outgoing?.once('close', () => passed.destroy());
@@ -146,7 +137,17 @@ function forward(
   });
 }
 
-async function bodyOf(message: IncomingMessage): Promise<Buffer> {
+/** The whole answer. */
+export async function upstreamOf(answer: IncomingMessage): Promise<Upstream> {
+  return {
+    status: answer.statusCode ?? 502,
+    contentType: answer.headers['content-type'] ?? 'application/json',
+    body: await bodyOf(answer),
+  };
+}
+
+/** @throws Error beyond MAX_BODY_BYTES */
+export async function bodyOf(message: IncomingMessage): Promise<Buffer> {
   const pieces: Buffer[] = [];
   let byteLength = 0;
   for await (const piece of message as AsyncIterable<Buffer>) {

@@ -1,5 +1,6 @@
 /** Who is put under the same faults, and how each is set up. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { UpdateTimeouts } from '../../../src/update/types.js';
 import type { FaultPhase } from '../../../test/faults/catalogue.js';
 import {
   type Coordinator,
@@ -8,7 +9,7 @@ import {
 } from '../../../test/faults/coordinator.js';
 import { forkedWeightcast } from '../../../test/faults/forked.js';
 import { planScenario } from '../../../test/faults/planner.js';
-import { needsProcess, type Scenario, type ScenarioTimeouts } from '../../../test/faults/scenario.js';
+import { needsProcess, type Scenario } from '../../../test/faults/scenario.js';
 import { weightcast } from '../../../test/faults/weightcast.js';
 import { type PeerName, peerInProcess } from './coordinator.js';
 import { peerForked } from './forked.js';
@@ -26,7 +27,7 @@ export interface Contestant {
 const GUARDIAN_MS = 5_000;
 
 /** So that nothing of a recovery is late, however busy the machine. The peers get three times their time. */
-const RECOVERY_TIMEOUTS: ScenarioTimeouts = {
+const RECOVERY_TIMEOUTS: UpdateTimeouts = {
   probe: 10_000,
   pause: 10_000,
   resume: 10_000,
@@ -37,7 +38,7 @@ const RECOVERY_TIMEOUTS: ScenarioTimeouts = {
 };
 
 /** Every deadline of ours has the length of the one that vLLM's example and client give to the same call: 60 s, 300 s. */
-function timeouts(pace: Pace): ScenarioTimeouts {
+function timeouts(pace: Pace): UpdateTimeouts {
   const clock = new Clock(pace);
   const [short, long] = [clock.timeout(60), clock.timeout(300)];
   return {
