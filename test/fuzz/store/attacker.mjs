@@ -13,11 +13,11 @@ async function open(port, { deaf }) {
   const socket = createConnection({ host: '127.0.0.1', port, noDelay: true });
   socket.setMaxListeners(0);
   socket.on('error', () => {});
+  sockets.add(socket);
   socket.on('close', () => {
     closed += sockets.delete(socket) ? 1 : 0;
   });
   await Promise.race([once(socket, 'connect'), once(socket, 'close')]).catch(() => {});
-  sockets.add(socket);
   if (deaf) socket.pause();
   else
     socket.on('data', (chunk) => {
