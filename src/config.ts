@@ -84,7 +84,7 @@ export function fleetOptions(
       (engine): EngineSpec =>
         defined({
           url: engine.url,
-          dialect: engine.dialect,
+          backend: engine.backend,
           apiKey: fromEnv(engine.api_key_env, 'api_key_env', env),
           headers: allHeaders(engine, env),
         }),

@@ -89,7 +89,7 @@ export function engineLines(engine: EngineReport, shown: ErrorReport | null, col
   if (engine.weightVersion !== null) facts.push(`says version ${printable(engine.weightVersion)}`);
   if (engine.transport !== null) facts.push(`by ${engine.transport}`);
   if (engine.workers !== null) facts.push(count(engine.workers, 'worker'));
-  facts.push(`${engine.dialect} ${engine.engineVersion ?? '(version unknown)'}`);
+  facts.push(`${engine.backend} ${engine.engineVersion ?? '(version unknown)'}`);
   if (engine.pausedMs !== null) facts.push(`paused ${duration(engine.pausedMs)}`);
   const style = { 'serving-new': 'green', quarantined: 'red' }[engine.state as string] as 'green' | undefined;
   const id = style === undefined ? engine.id : paint(color, style, printable(engine.id));

@@ -48,17 +48,17 @@ const engineUrl = text.superRefine((value, context) => {
 
 const engineTable = z.strictObject({
   url: engineUrl,
-  dialect: text.optional(),
+  backend: text.optional(),
   api_key_env: envName.optional(),
   headers: z.record(headerName, headerValue).optional(),
   headers_from_env: z.record(headerName, envName).optional(),
 });
 
-/** 'vllm=http://host:8000' is short for { dialect = "vllm", url = "http://host:8000" }. */
+/** 'vllm=http://host:8000' is short for { backend = "vllm", url = "http://host:8000" }. */
 const engine = z.preprocess((value) => {
   if (typeof value !== 'string') return value;
   const match = /^([a-z][a-z0-9_-]*)=(.*)$/s.exec(value);
-  return match === null ? { url: value } : { dialect: match[1], url: match[2] };
+  return match === null ? { url: value } : { backend: match[1], url: match[2] };
 }, engineTable);
 
 const timeouts = z.strictObject({

@@ -21,17 +21,24 @@ export interface Exchange<T> {
   readonly operation: string;
   readonly method: 'GET' | 'POST';
   readonly path: string;
+  /** 'inference' goes to the server that has /v1/models, where that is another one. Default 'admin'. */
+  readonly at?: 'admin' | 'inference';
   readonly query: Readonly<Record<string, string>>;
   /** JSON body; null sends none. */
   readonly body: object | null;
   /** False for every request that makes an engine receive from NCCL (law 3): it is sent once. */
   readonly retryable: boolean;
   readonly budget: Budget;
+  /** Statuses below 500 that a retryable exchange repeats too: a file that NFS does not show yet is a 404. */
+  readonly alsoRetried?: readonly number[];
   /** Reads any answer, also of status 4xx and 5xx; throws WeightcastError when it does not mean success. */
   read(reply: Reply): T;
 }
 
 export type PauseMode = 'abort' | 'wait' | 'keep';
+
+/** What leaves rank 0: engines of one wire format can share a communicator. */
+export type WireFormat = 'vllm' | 'prime-rl';
 
 /** What an engine version can do; the update asks here, never by trial. */
 export interface Capabilities {
@@ -50,8 +57,10 @@ export interface Capabilities {
   readonly resetSaysSuccess: boolean;
   /** What happens to new requests during a pause by abort or wait; 'keep' queues them everywhere. */
   readonly newRequestsWhilePaused: 'queue' | 'refuse';
-  /** False where the server has no weight-transfer routes: only `reloadFromDisk` updates it. */
-  readonly weightTransfer: boolean;
+  /** How its workers receive by NCCL; null where the server can't: only `reloadFromDisk` updates it. */
+  readonly wire: WireFormat | null;
+  /** False where nothing loads whole weights from a directory: a prime-rl server that was started for NCCL. */
+  readonly diskLoad: boolean;
   /** `isPaused` says false after a pause by 'keep', though it holds. */
   readonly isPausedLiesAfterKeep: boolean;
   /** `update_weights` may answer before the last bytes have arrived: there is no device synchronisation before 0.18. */
@@ -68,6 +77,8 @@ export interface GroupSeat {
   /** 128 bytes, for dialects whose uniqueId is 'inline'; null sends the store's address. */
   readonly uniqueId: Uint8Array | null;
   readonly packing: Packing | null;
+  /** Milliseconds until the group is given up, for backends whose workers have a timeout of their own. */
+  readonly timeoutMs: number;
 }
 
 /** Packed wire format: chunks close when their total is strictly greater than bufferBytes. */
@@ -83,9 +94,15 @@ export interface TensorSpec {
   readonly shape: readonly number[];
 }
 
+/** One version that is about to be sent. */
 export interface WeightsUpdate {
+  /** What the wire format declares, in the order of the bytes. */
   readonly tensors: readonly TensorSpec[];
   readonly packing: Packing | null;
+  /** The tag, for backends that take it with the update. */
+  readonly weightVersion: string | null;
+  /** Where the weights are here, for backends that name a directory also when nothing is read from it. */
+  readonly directory: string;
 }
 
 export interface ModelCard {
@@ -100,9 +117,10 @@ export type PromptScore = readonly number[];
 /** Checksums of one engine: worker key ('dp0:pp0:pcp0:tp0') → parameter name → SHA-256, hex. */
 export type Checksums = ReadonlyMap<string, ReadonlyMap<string, string>>;
 
-/** The admin operations of one engine. Operations that a version lacks are null: see {@link Capabilities}. */
+/** The admin operations of one engine. Operations that a server lacks are null, or answer null where only it can know: see {@link Capabilities}. */
 export interface EngineAdmin {
-  readonly dialect: string;
+  /** The name of the folder, as a user gives it: 'vllm', 'prime-rl', 'dynamo'. */
+  readonly backend: string;
   readonly version: string;
   /** Things worth telling the user: 'newer than the table', … */
   readonly notes: readonly string[];
@@ -110,8 +128,10 @@ export interface EngineAdmin {
 
   health(): Exchange<void>;
   listModels(): Exchange<readonly ModelCard[]>;
-  worldSize(): Exchange<number>;
-  isPaused(): Exchange<boolean>;
+  /** GPU workers; null where the server can't say, and the configuration must. */
+  worldSize(): Exchange<number> | null;
+  /** null where the server can't say. */
+  isPaused(): Exchange<boolean> | null;
   pause(options: { readonly mode: PauseMode; readonly clearCache: boolean }): Exchange<void>;
   resume(): Exchange<void>;
 
@@ -121,18 +141,27 @@ export interface EngineAdmin {
   updateWeights(update: WeightsUpdate): Exchange<void>;
   finishUpdate(options: { readonly weightVersion: string | null }): Exchange<void> | null;
 
-  /** Loads a directory that every worker can see; also heals an engine whose update was not finished. Returns the number of workers. */
-  reloadFromDisk(directory: string): Exchange<number>;
+  /**
+   * Loads a directory that every worker can see; also heals an engine whose update was not finished. Returns the number of workers, null where the server
+   * does not say.
+   */
+  reloadFromDisk(
+    directory: string,
+    options: { readonly weightVersion: string | null },
+  ): Exchange<number | null> | null;
   /** True when the cache was really reset; null when the version does not say. */
-  resetPrefixCache(options: { readonly resetRunningRequests: boolean }): Exchange<boolean | null>;
+  resetPrefixCache(options: { readonly resetRunningRequests: boolean }): Exchange<boolean | null> | null;
   weightVersion(): Exchange<string> | null;
   setWeightVersion(version: string): Exchange<void> | null;
   checksums(): Exchange<Checksums> | null;
 
   /** Unix seconds at which the server process started, where its metrics say: tells a restarted engine. */
-  processStart(): Exchange<number | null>;
+  processStart(): Exchange<number | null> | null;
   /** Scores a fixed prompt under the weights that are served now. */
-  scorePrompt(options: { readonly model: string; readonly tokens: readonly number[] }): Exchange<PromptScore>;
+  scorePrompt(options: {
+    readonly model: string;
+    readonly tokens: readonly number[];
+  }): Exchange<PromptScore> | null;
 
   loadLoraAdapter(options: { readonly name: string; readonly path: string }): Exchange<void>;
   unloadLoraAdapter(options: { readonly name: string }): Exchange<void>;

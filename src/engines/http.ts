@@ -24,12 +24,18 @@ import { type CallSite, transportError } from './transport-error.js';
 export interface EngineTarget {
   /** As the user names it: its URL without a trailing slash. */
   readonly id: string;
-  readonly dialect: string;
+  readonly backend: string;
   /** http(s) URL without a trailing slash; a path (a proxy's prefix) is kept in front of every route. */
   readonly url: string;
   readonly headers: Readonly<Record<string, string>>;
   /** Sent as a bearer token; null sends none. */
   readonly apiKey: string | null;
+  /** GPU workers, as configured or discovered; null asks the engine. */
+  readonly workers: number | null;
+  /** Base URL of /v1/models and of inference, where another server than `url` has them; null: the same server. */
+  readonly inferenceUrl: string | null;
+  /** What only its backend understands. */
+  readonly parameters: Readonly<Record<string, string>>;
 }
 
 export interface HttpClientOptions {
@@ -132,7 +138,7 @@ class PooledClient implements HttpClient {
         return exchange.read(reply);
       } catch (error) {
         const delayMs = backoffMs(this.#retry, attempt);
-        if (attempt >= attempts || !isTransient(error) || performance.now() + delayMs >= endsAt) {
+        if (attempt >= attempts || !isTransient(error, exchange) || performance.now() + delayMs >= endsAt) {
           throw withAttempts(error, attempt);
         }
         await pause(delayMs, options.signal, site);
@@ -153,7 +159,7 @@ class PooledClient implements HttpClient {
   ): Promise<Reply> {
     const { signal, timeoutMs, waitedMs } = limits;
     if (signal?.aborted) throw interrupted(signal, site, false);
-    const { origin, prefix } = placeOf(engine);
+    const { origin, prefix } = placeOf(engine, exchange);
     const kind = ANSWER_LIMITS[exchange.budget];
     const bounds = { ...kind, bytes: this.#maxBodyBytes ?? kind.bytes };
     const answer = new Answer(bounds);
@@ -204,16 +210,27 @@ interface Place {
   readonly prefix: string;
 }
 
-const places = new WeakMap<EngineTarget, Place>();
+/** By base URL: a fleet has few, and each is asked again and again. */
+const places = new WeakMap<EngineTarget, Map<string, Place>>();
 
-function placeOf(engine: EngineTarget): Place {
-  let place = places.get(engine);
+function placeOf(engine: EngineTarget, exchange: Exchange<unknown>): Place {
+  const base = baseUrl(engine, exchange);
+  let known = places.get(engine);
+  if (known === undefined) {
+    known = new Map();
+    places.set(engine, known);
+  }
+  let place = known.get(base);
   if (place === undefined) {
-    const { origin, pathname } = new URL(engine.url);
+    const { origin, pathname } = new URL(base);
     place = { origin, prefix: pathname.replace(/\/+$/, '') };
-    places.set(engine, place);
+    known.set(base, place);
   }
   return place;
+}
+
+function baseUrl(engine: EngineTarget, exchange: Exchange<unknown>): string {
+  return exchange.at === 'inference' ? (engine.inferenceUrl ?? engine.url) : engine.url;
 }
 
 function pathOf({ path, query }: Exchange<unknown>): string {
@@ -222,7 +239,7 @@ function pathOf({ path, query }: Exchange<unknown>): string {
 }
 
 function requestUrl(engine: EngineTarget, exchange: Exchange<unknown>): string {
-  return `${engine.url.replace(/\/+$/, '')}${pathOf(exchange)}`;
+  return `${baseUrl(engine, exchange).replace(/\/+$/, '')}${pathOf(exchange)}`;
 }
 
 function requestHeaders(engine: EngineTarget, exchange: Exchange<unknown>): Record<string, string> {
@@ -242,10 +259,11 @@ function unacceptable(problem: string, limits: AnswerLimits, site: CallSite): We
 }
 
 /** A dialect marks an answer that would only repeat with `transient: false`. */
-function isTransient(error: unknown): boolean {
+function isTransient(error: unknown, { alsoRetried }: Exchange<unknown>): boolean {
   if (!(error instanceof WeightcastError)) return false;
   if (error.code === 'WC_ENGINE_UNREACHABLE' || error.code === 'WC_ENGINE_TIMEOUT') return true;
   const { status, transient } = error.details;
+  if (typeof status === 'number' && alsoRetried?.includes(status)) return true;
   return (
     error.code === 'WC_ENGINE_HTTP' && typeof status === 'number' && status >= 500 && transient !== false
   );

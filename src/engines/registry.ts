@@ -11,53 +11,96 @@ export type Connect = (
   options?: ExchangeOptions,
 ) => Promise<EngineAdmin>;
 
-const DIALECTS: Readonly<Record<string, Connect>> = { vllm: connectVllm };
+interface Backend {
+  readonly connect: Connect;
+  /** What may follow the address beside `workers` and `inference`. */
+  readonly parameters: readonly string[];
+}
 
-const DEFAULT_DIALECT = 'vllm';
+const BACKENDS: Readonly<Record<string, Backend>> = { vllm: { connect: connectVllm, parameters: [] } };
 
-/** Names of the dialects, for help texts. */
-export const dialectNames: readonly string[] = Object.keys(DIALECTS);
+const DEFAULT_BACKEND = 'vllm';
+
+/** Names of the backends, for help texts. */
+export const backendNames: readonly string[] = Object.keys(BACKENDS);
 
 /**
- * Connects to an engine by its dialect.
+ * Connects to an engine by its backend.
  *
- * @throws WeightcastError WC_CONFIG_INVALID for an unknown dialect, and what the dialect throws.
+ * @throws WeightcastError WC_CONFIG_INVALID for an unknown backend, and what the backend throws.
  */
 export async function connectEngine(
   http: HttpClient,
   target: EngineTarget,
   options: ExchangeOptions = {},
 ): Promise<EngineAdmin> {
-  return dialect(target.dialect)(http, target, options);
+  return backend(target.backend).connect(http, target, options);
 }
 
-function dialect(name: string): Connect {
-  const connect = Object.hasOwn(DIALECTS, name) ? DIALECTS[name] : undefined;
-  if (connect === undefined) {
-    throw invalid(`engine: unknown dialect '${name}'; known: ${dialectNames.join(', ')}`);
+function backend(name: string): Backend {
+  const found = Object.hasOwn(BACKENDS, name) ? BACKENDS[name] : undefined;
+  if (found === undefined) {
+    throw invalid(`engine: unknown backend '${name}'; known: ${backendNames.join(', ')}`);
   }
-  return connect;
+  return found;
 }
 
 /** What a user may say of an engine beside its address. */
 export interface EngineAccess {
-  readonly dialect?: string | undefined;
+  readonly backend?: string | undefined;
   readonly apiKey?: string | undefined;
   readonly headers?: Readonly<Record<string, string>> | undefined;
+  readonly workers?: number | undefined;
+  readonly inferenceUrl?: string | undefined;
+  readonly parameters?: Readonly<Record<string, string>> | undefined;
 }
 
 /**
- * Reads 'vllm=http://host:8000' or a bare URL.
+ * Reads 'vllm=http://host:8000' or a bare URL, and what follows it: 'prime-rl=http://host:8000,workers=2'.
  *
  * @example parseEngine('vllm=http://10.0.0.7:8000', { apiKey: 'secret' })
  * @throws WeightcastError WC_CONFIG_INVALID
  */
 export function parseEngine(text: string, access: EngineAccess = {}): EngineTarget {
   const named = /^([A-Za-z][A-Za-z0-9_-]*)=(.*)$/s.exec(text.trim());
-  const name = named?.[1] ?? access.dialect ?? DEFAULT_DIALECT;
-  dialect(name);
-  const url = parseUrl(named?.[2] ?? text.trim());
-  return { id: url, dialect: name, url, headers: access.headers ?? {}, apiKey: access.apiKey ?? null };
+  const name = named?.[1] ?? access.backend ?? DEFAULT_BACKEND;
+  const known = ['workers', 'inference', ...backend(name).parameters];
+  const [address = '', ...words] = (named?.[2] ?? text.trim()).split(',');
+  const url = parseUrl(address);
+  const { workers, inference, ...parameters } = parseWords(words, known);
+  return {
+    id: url,
+    backend: name,
+    url,
+    headers: access.headers ?? {},
+    apiKey: access.apiKey ?? null,
+    workers: access.workers ?? (workers === undefined ? null : parseWorkers(workers)),
+    inferenceUrl: access.inferenceUrl ?? (inference === undefined ? null : parseUrl(inference)),
+    parameters: { ...access.parameters, ...parameters },
+  };
+}
+
+/** What follows the address: 'workers=2', 'inference=http://…', and what only the backend understands. */
+function parseWords(words: readonly string[], known: readonly string[]): Record<string, string> {
+  const parsed = new Map<string, string>();
+  for (const word of words) {
+    const [, key, value] = /^([a-z][a-z0-9_]*)=(.+)$/s.exec(word.trim()) ?? [];
+    if (key === undefined || value === undefined) {
+      throw invalid(`engine: '${word.slice(0, 80)}' after the address is not NAME=VALUE, such as workers=2`);
+    }
+    if (!known.includes(key)) throw invalid(`engine: unknown '${key}'; known: ${known.join(', ')}`);
+    if (parsed.has(key)) throw invalid(`engine: ${key} is given twice`);
+    parsed.set(key, value);
+  }
+  return Object.fromEntries(parsed);
+}
+
+function parseWorkers(text: string): number {
+  const workers = Number(text);
+  if (!/^\d+$/.test(text) || workers < 1 || workers > 65_536) {
+    throw invalid(`engine: workers=${text.slice(0, 20)} is not a number of GPU workers`);
+  }
+  return workers;
 }
 
 function parseUrl(text: string): string {

@@ -1,6 +1,6 @@
 /** One engine of a fleet: its admin operations and a way to run them. */
 import type { EngineAdmin, Exchange, ModelCard } from '../engines/admin.js';
-import { asWeightcastError } from '../errors.js';
+import { asWeightcastError, WeightcastError } from '../errors.js';
 
 export interface CallOptions {
   readonly signal?: AbortSignal | undefined;
@@ -13,15 +13,18 @@ export interface EngineLink {
   /** As the user names it: its URL without a trailing slash. */
   readonly id: string;
   readonly url: string;
-  readonly dialect: string;
+  readonly backend: string;
   readonly admin: EngineAdmin;
+  /** GPU workers, as configured or discovered; null asks the engine. */
+  readonly declaredWorkers: number | null;
   call<T>(exchange: Exchange<T>, options?: CallOptions): Promise<T>;
 }
 
 /** What an engine says of itself before an update. */
 export interface EngineFacts {
   readonly workers: number;
-  readonly paused: boolean;
+  /** null where the engine can't say. */
+  readonly paused: boolean | null;
   readonly model: string | null;
   /** Unix seconds; null where the metrics don't say. */
   readonly processStart: number | null;
@@ -31,20 +34,33 @@ export interface EngineFacts {
 /** Asks everything that an update must know, at once; tolerates what a version lacks. */
 export async function probeEngine(engine: EngineLink, options: CallOptions): Promise<EngineFacts> {
   const { admin } = engine;
-  const version = admin.weightVersion();
+  const ask = async <T>(exchange: Exchange<T> | null): Promise<T | null> =>
+    exchange === null ? null : engine.call(exchange, options);
   try {
     const [, workers, paused, models, processStart, weightVersion] = await Promise.all([
       engine.call(admin.health(), options),
-      engine.call(admin.worldSize(), options),
-      engine.call(admin.isPaused(), options),
+      workersOf(engine, ask),
+      ask(admin.isPaused()),
       engine.call(admin.listModels(), options),
-      engine.call(admin.processStart(), options).catch(() => null),
-      version === null ? null : engine.call(version, options),
+      ask(admin.processStart()).catch(() => null),
+      ask(admin.weightVersion()),
     ]);
     return { workers, paused, model: baseModel(models), processStart, weightVersion };
   } catch (error) {
     throw asWeightcastError(error, 'WC_ENGINE_UNREACHABLE', { engine: engine.id, phase: 'preflight' });
   }
+}
+
+type Ask = <T>(exchange: Exchange<T> | null) => Promise<T | null>;
+
+async function workersOf({ admin, declaredWorkers, id }: EngineLink, ask: Ask): Promise<number> {
+  const said = await ask(admin.worldSize());
+  if (said === null) return declaredWorkers ?? 1;
+  if (declaredWorkers === null || declaredWorkers === said) return said;
+  throw new WeightcastError('WC_CONFIG_INVALID', `it has ${said} workers, not ${declaredWorkers}`, {
+    engine: id,
+    remedy: 'Leave out the number of workers: this server says it.',
+  });
 }
 
 function baseModel(models: readonly ModelCard[]): string | null {

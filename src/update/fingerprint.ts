@@ -34,9 +34,9 @@ export async function verifyByFingerprint(attempt: Attempt): Promise<void> {
     if (model === null || model === undefined) {
       throw new WeightcastError('WC_ENGINE_PROTOCOL', 'it lists no model to score with');
     }
-    return engine.call(engine.admin.scorePrompt({ model, tokens: PROMPT }), {
-      timeoutMs: settings.timeouts.score,
-    });
+    const score = engine.admin.scorePrompt({ model, tokens: PROMPT });
+    if (score === null) throw new WeightcastError('WC_ENGINE_PROTOCOL', 'it scores no prompts');
+    return engine.call(score, { timeoutMs: settings.timeouts.score });
   });
   const agreement = agreeing(
     done,

@@ -34,8 +34,12 @@ class Link implements EngineLink {
     return this.target.url;
   }
 
-  get dialect(): string {
-    return this.target.dialect;
+  get backend(): string {
+    return this.target.backend;
+  }
+
+  get declaredWorkers(): number | null {
+    return this.target.workers;
   }
 
   call: EngineLink['call'] = (exchange, options = {}) =>

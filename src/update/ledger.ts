@@ -6,7 +6,7 @@ import type { EngineReport, EngineState, Phase, ProofReport, TransportName, Upda
 export interface LedgerEngine {
   readonly id: string;
   readonly url: string;
-  readonly dialect: string;
+  readonly backend: string;
 }
 
 interface Account {
@@ -218,7 +218,7 @@ export class Ledger {
     const engines = [...this.#accounts.values()].map((a) => ({
       id: a.engine.id,
       url: a.engine.url,
-      dialect: a.engine.dialect,
+      backend: a.engine.backend,
       engineVersion: a.engineVersion,
       workers: a.workers,
       state: a.state,

@@ -1,5 +1,6 @@
 /** The NCCL side of a session: the runtime, the group that stands between updates, and what it stages before a pause. */
 
+import { dirname } from 'node:path';
 import type { WeightsUpdate } from '../engines/admin.js';
 import { encodeAhead, jsonSteps } from '../engines/json-body.js';
 import { asWeightcastError, WeightcastError } from '../errors.js';
@@ -97,7 +98,12 @@ export class NcclSender {
     const group = await this.#joinGroup(attempt, staging.peakBytes.device);
     ledger.enter('stage');
     signal.throwIfAborted();
-    const update: WeightsUpdate = { tensors: plan.tensors, packing: group.packing };
+    const update: WeightsUpdate = {
+      tensors: plan.tensors,
+      packing: group.packing,
+      weightVersion: attempt.version,
+      directory: checkpoint.path ?? dirname(checkpoint.files[0]?.path ?? ''),
+    };
     for (const { admin } of group.members.map(({ engine }) => engine)) {
       await encodeAhead(admin.updateWeights(update).body, signal);
     }
@@ -224,7 +230,7 @@ async function tellAll({ members }: Group): Promise<void> {
 }
 
 function requireWeightTransfer({ engines }: Attempt): void {
-  const unable = engines.find((engine) => !engine.admin.capabilities.weightTransfer);
+  const unable = engines.find((engine) => engine.admin.capabilities.wire === null);
   if (unable === undefined) return;
   throw new WeightcastError(
     'WC_ENGINE_NOT_CONFIGURED',

@@ -103,8 +103,14 @@ export async function resetCaches(attempt: Attempt): Promise<void> {
   const { failed } = await onAll(enginesIn(attempt, 'received', 'verified'), async (engine) => {
     const timeoutMs = settings.timeouts.pause;
     const gently = engine.admin.resetPrefixCache({ resetRunningRequests: false });
-    if ((await engine.call(gently, { timeoutMs })) !== false) return;
     const fully = engine.admin.resetPrefixCache({ resetRunningRequests: true });
+    if (gently === null || fully === null) {
+      ledger.note(
+        `${engine.id}: has no way to reset its prefix cache: send the weight version as cache_salt with every request`,
+      );
+      return;
+    }
+    if ((await engine.call(gently, { timeoutMs })) !== false) return;
     if ((await engine.call(fully, { timeoutMs })) === false) {
       throw new WeightcastError(
         'WC_ENGINE_PROTOCOL',

@@ -72,10 +72,11 @@ export async function preflight(fleet: FleetConnections, input: PreflightInput):
     const { facts, restarted, left } = seen;
     ledger.identify(engine.id, { engineVersion: engine.admin.version, workers: facts.workers });
     for (const note of engine.admin.notes) ledger.note(`${engine.id}: ${note}`);
-    const explained = explain(left, facts.paused);
+    const explained = explain(left, facts.paused === true);
     if (explained !== null) ledger.note(`${engine.id}: ${explained}`);
     if (left.kind === 'doubt' || left.kind === 'whole') ledger.set(engine.id, 'quarantined', explained);
-    else if (facts.paused && left.kind !== 'untouched') ledger.set(engine.id, 'quarantined', FOUND_PAUSED);
+    else if (facts.paused === true && left.kind !== 'untouched')
+      ledger.set(engine.id, 'quarantined', FOUND_PAUSED);
     else ledger.set(engine.id, 'serving-old');
     const tag = memory.weightVersions.get(engine.id);
     const retagged = tag !== undefined && facts.weightVersion !== null && tag !== facts.weightVersion;
@@ -107,9 +108,9 @@ async function takeOver(
 ): Promise<Finding> {
   const finding = findingOf(found, {
     url: engine.url,
-    paused: facts.paused,
+    paused: facts.paused === true,
     processStart: facts.processStart,
-    mayHideAPause: engine.admin.capabilities.isPausedLiesAfterKeep,
+    mayHideAPause: facts.paused === null || engine.admin.capabilities.isPausedLiesAfterKeep,
   });
   if (finding.kind === 'untouched') {
     await engine.call(engine.admin.resume(), { signal, timeoutMs: settings.timeouts.resume });

@@ -191,8 +191,8 @@ function judge(
   },
 ): void {
   const { paused, processStart } = facts;
-  const mayHideAPause = engine.admin.capabilities.isPausedLiesAfterKeep;
-  const seen = { url: engine.url, paused, processStart, mayHideAPause };
+  const mayHideAPause = paused === null || engine.admin.capabilities.isPausedLiesAfterKeep;
+  const seen = { url: engine.url, paused: paused === true, processStart, mayHideAPause };
   const push = found.at(-1)?.head.push;
   const [state, reason] = stateOf(findingOf(found, seen), {
     seen,

@@ -1,5 +1,5 @@
 /** The filesystem transport: every engine loads the directory itself (vLLM: /collective_rpc reload_weights). */
-import { asWeightcastError } from '../errors.js';
+import { asWeightcastError, WeightcastError } from '../errors.js';
 import { type EngineLink, onAll } from '../fleet/engine.js';
 import type { CheckpointFile } from '../weights/checkpoint.js';
 import { requireUnchanged } from '../weights/unchanged.js';
@@ -46,7 +46,8 @@ export async function loadFromDisk(
   );
   const { done, failed } = await onAll(engines, async (engine) => {
     ledger.set(engine.id, 'receiving', `loads ${directory}`);
-    const load = engine.admin.reloadFromDisk(directory);
+    const load = engine.admin.reloadFromDisk(directory, { weightVersion: version });
+    if (load === null) throw noDiskLoad(engine);
     await settled(attempt, engine, settings.timeouts.update, (timeoutMs) => engine.call(load, { timeoutMs }));
     const setVersion = version === null ? null : engine.admin.setWeightVersion(version);
     if (setVersion !== null) await engine.call(setVersion, { timeoutMs: settings.timeouts.pause });
@@ -65,6 +66,14 @@ export async function loadFromDisk(
   for (const [id, error] of failed) {
     ledger.quarantine(id, asWeightcastError(error, 'WC_ENGINE_HTTP', { engine: id, phase: 'transfer' }));
   }
+}
+
+function noDiskLoad(engine: EngineLink): WeightcastError {
+  return new WeightcastError('WC_ENGINE_NOT_CONFIGURED', 'it loads no weights from a directory', {
+    engine: engine.id,
+    phase: 'transfer',
+    remedy: 'Update it by NCCL, or start it with the filesystem weight broadcast.',
+  });
 }
 
 function filesReport(attempt: Attempt, elapsedMs: number): TransferReport {

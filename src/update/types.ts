@@ -32,7 +32,7 @@ export const DEFAULT_TIMEOUTS: UpdateTimeouts = {
 /** One engine, as a user names it: 'vllm=http://host:8000', a bare URL, or an object. */
 export interface EngineSpec {
   readonly url: string;
-  readonly dialect?: string;
+  readonly backend?: string;
   readonly apiKey?: string;
   readonly headers?: Readonly<Record<string, string>>;
 }
@@ -153,7 +153,7 @@ export interface ProofReport {
 export interface EngineReport {
   readonly id: string;
   readonly url: string;
-  readonly dialect: string;
+  readonly backend: string;
   readonly engineVersion: string | null;
   readonly workers: number | null;
   readonly state: EngineState;

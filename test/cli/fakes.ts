@@ -73,7 +73,7 @@ export function engineReport(over: Partial<EngineReport> = {}): EngineReport {
   return {
     id: 'http://10.0.0.5:8000',
     url: 'http://10.0.0.5:8000',
-    dialect: 'vllm',
+    backend: 'vllm',
     engineVersion: '0.32.0',
     workers: 2,
     state: 'serving-new',

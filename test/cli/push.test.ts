@@ -41,7 +41,7 @@ test('every option of the command line reaches the fleet', async () => {
   );
   expect(code).toBe(0);
   expect(fleet).toEqual({
-    engines: [{ url: 'http://10.0.0.5:8000', dialect: 'vllm' }, { url: 'http://10.0.0.6:8000' }],
+    engines: [{ url: 'http://10.0.0.5:8000', backend: 'vllm' }, { url: 'http://10.0.0.6:8000' }],
     transport: 'nccl',
     fallback: 'filesystem',
     recover: '/old',
@@ -68,7 +68,7 @@ test('every option of the command line reaches the fleet', async () => {
 test('what is not given is left to the update', async () => {
   const { fleet, updates } = await runWith(PUSH);
   expect(fleet).toEqual({
-    engines: [{ url: 'http://10.0.0.5:8000', dialect: 'vllm' }],
+    engines: [{ url: 'http://10.0.0.5:8000', backend: 'vllm' }],
     guardian: true,
     onEvent: expect.any(Function),
   });

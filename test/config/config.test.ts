@@ -50,7 +50,7 @@ test('a file with every option becomes the options of a fleet', async () => {
 
     [[engine]]
     url = "http://10.0.0.5:8000"
-    dialect = "vllm"
+    backend = "vllm"
     api_key_env = "OTHER"
 
     [[engine]]
@@ -60,7 +60,7 @@ test('a file with every option becomes the options of a fleet', async () => {
   );
   expect(options).toEqual({
     engines: [
-      { url: 'http://10.0.0.5:8000', dialect: 'vllm', apiKey: 'o' },
+      { url: 'http://10.0.0.5:8000', backend: 'vllm', apiKey: 'o' },
       { url: 'https://10.0.0.6/vllm' },
     ],
     transport: 'nccl',
@@ -98,7 +98,7 @@ test('a push has a guardian unless that is turned off, and keeps no state where 
 
 test('engines may be written as strings', async () => {
   const options = await fromFile('engine = ["vllm=http://a:1", "http://b:2"]');
-  expect(options.engines).toEqual([{ dialect: 'vllm', url: 'http://a:1' }, { url: 'http://b:2' }]);
+  expect(options.engines).toEqual([{ backend: 'vllm', url: 'http://a:1' }, { url: 'http://b:2' }]);
 });
 
 describe('an error names the file, the key and what it may be', () => {

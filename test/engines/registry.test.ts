@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { createHttpClient } from '../../src/engines/http.js';
-import { connectEngine, dialectNames, parseEngine } from '../../src/engines/registry.js';
+import { backendNames, connectEngine, parseEngine } from '../../src/engines/registry.js';
 import { WeightcastError } from '../../src/errors.js';
 import { target } from './server.js';
 
@@ -24,19 +24,40 @@ describe('parseEngine', () => {
     ['vllm=http://[::1]:8000', 'http://[::1]:8000'],
     ['vllm=http://host:80', 'http://host'],
   ])('reads %s', (text, url) => {
-    expect(parseEngine(text)).toEqual({ id: url, dialect: 'vllm', url, headers: {}, apiKey: null });
+    expect(parseEngine(text)).toEqual({
+      id: url,
+      backend: 'vllm',
+      url,
+      headers: {},
+      apiKey: null,
+      workers: null,
+      inferenceUrl: null,
+      parameters: {},
+    });
+  });
+
+  it('takes what follows the address', () => {
+    expect(parseEngine('vllm=http://h:1/p,workers=4,inference=http://g:2/')).toMatchObject({
+      id: 'http://h:1/p',
+      workers: 4,
+      inferenceUrl: 'http://g:2',
+    });
+    expect(refused('http://h:1,workers=0').message).toContain('workers=0');
+    expect(refused('http://h:1,workers').message).toContain('NAME=VALUE');
+    expect(refused('http://h:1,workers=1,workers=2').message).toContain('twice');
+    expect(refused('http://h:1,wokers=1').message).toContain("unknown 'wokers'; known: workers, inference");
   });
 
   it('takes the key, the headers and the dialect from beside the address', () => {
-    const engine = parseEngine('http://h:1', { dialect: 'vllm', apiKey: 'k', headers: { 'x-a': '1' } });
-    expect(engine).toMatchObject({ dialect: 'vllm', apiKey: 'k', headers: { 'x-a': '1' } });
+    const engine = parseEngine('http://h:1', { backend: 'vllm', apiKey: 'k', headers: { 'x-a': '1' } });
+    expect(engine).toMatchObject({ backend: 'vllm', apiKey: 'k', headers: { 'x-a': '1' } });
   });
 
   it('names the known dialects when one is unknown', () => {
     expect(refused('tgi=http://h').message).toContain("'tgi'; known: vllm");
     expect(refused('constructor=http://h').message).toContain('known: vllm');
-    expect(() => parseEngine('http://h', { dialect: '__proto__' })).toThrow('known: vllm');
-    expect(dialectNames).toEqual(['vllm']);
+    expect(() => parseEngine('http://h', { backend: '__proto__' })).toThrow('known: vllm');
+    expect(backendNames).toEqual(['vllm']);
   });
 
   it.each(['localhost:8000', '127.0.0.1:8000', 'vllm=host', 'ftp://h', 'vllm=', '', 'vllm=unix:/run/x'])(
@@ -69,7 +90,7 @@ describe('parseEngine', () => {
 describe('connectEngine', () => {
   it('refuses a dialect that it does not know', async () => {
     await using http = createHttpClient();
-    await expect(connectEngine(http, target('http://127.0.0.1:1', { dialect: 'tgi' }))).rejects.toThrow(
+    await expect(connectEngine(http, target('http://127.0.0.1:1', { backend: 'tgi' }))).rejects.toThrow(
       'known: vllm',
     );
   });

@@ -56,7 +56,17 @@ export async function withServer(
 }
 
 export function target(url: string, changes: Partial<EngineTarget> = {}): EngineTarget {
-  return { id: url, dialect: 'vllm', url, headers: {}, apiKey: null, ...changes };
+  return {
+    id: url,
+    backend: 'vllm',
+    url,
+    headers: {},
+    apiKey: null,
+    workers: null,
+    inferenceUrl: null,
+    parameters: {},
+    ...changes,
+  };
 }
 
 export function sendJson(response: ServerResponse, status: number, body: unknown): void {

@@ -54,7 +54,7 @@ function report(account: Partial<Account>, phases: UpdateReport['phases'] = []):
     {
       id: 'http://one',
       url: 'http://one',
-      dialect: 'vllm',
+      backend: 'vllm',
       engineVersion: '0.32.0',
       workers: 1,
       state: 'serving-new',

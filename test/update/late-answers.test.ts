@@ -4,7 +4,7 @@ import type { Attempt } from '../../src/update/attempt.js';
 import { rememberLateEngines, settled } from '../../src/update/late-answers.js';
 import { Ledger } from '../../src/update/ledger.js';
 
-const engine = { id: 'e', url: 'http://e', dialect: 'vllm' } as EngineLink;
+const engine = { id: 'e', url: 'http://e', backend: 'vllm' } as EngineLink;
 
 function attemptOf(workers: number): Attempt {
   const ledger = new Ledger([engine], () => undefined);

@@ -15,7 +15,7 @@ import { type ServerInfo, serverInfo } from './server-info.js';
 
 export interface EngineCheck {
   readonly id: string;
-  readonly dialect: string;
+  readonly backend: string;
   readonly version: string | null;
   readonly capabilities: Capabilities | null;
   readonly models: readonly string[];
@@ -46,7 +46,7 @@ export async function checkEngine(
   const id = target.id;
   const unknown = {
     id,
-    dialect: target.dialect,
+    backend: target.backend,
     version: null,
     capabilities: null,
     models: [],
@@ -84,7 +84,7 @@ export async function checkEngine(
   ]);
   const facts = {
     id,
-    dialect: admin.dialect,
+    backend: admin.backend,
     version: admin.version,
     capabilities: admin.capabilities,
     models: models?.map((model) => model.id) ?? [],
@@ -120,7 +120,7 @@ export function judgeEngine(facts: Facts, nccl: boolean, records: readonly Found
     say('note', 'this version says that it is not paused also after a pause that kept its requests');
   }
   const transfer = nccl ? 'wrong' : 'note';
-  if (capabilities?.weightTransfer === false) {
+  if (capabilities?.wire === null) {
     say(transfer, 'has no weight transfer by NCCL', 'Use --transport filesystem.');
   } else if (info?.weightTransfer === false) {
     const remedy = `Start the server with --weight-transfer-config '{"backend":"nccl"}', or use --transport filesystem.`;

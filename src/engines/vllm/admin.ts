@@ -1,5 +1,5 @@
 /** The admin operations of one vLLM server, built from its dialect. Each is one exchange; nothing is sent here. */
-import type { Budget, EngineAdmin, Exchange } from '../admin.js';
+import type { Budget, EngineAdmin, Exchange, GroupSeat, PromptScore, WeightsUpdate } from '../admin.js';
 import { finishBody, initBody, startBody, updateBody } from './bodies.js';
 import type { Dialect } from './dialects.js';
 import type { FailedCall } from './errors.js';
@@ -24,8 +24,20 @@ interface Call<T> {
   readonly route?: FailedCall['route'];
 }
 
+/** What every vLLM server can answer. */
+export interface VllmAdmin extends EngineAdmin {
+  initBroadcaster(seat: Omit<GroupSeat, 'timeoutMs'>): Exchange<void>;
+  updateWeights(update: Pick<WeightsUpdate, 'tensors' | 'packing'>): Exchange<void>;
+  worldSize(): Exchange<number>;
+  isPaused(): Exchange<boolean>;
+  reloadFromDisk(directory: string): Exchange<number>;
+  resetPrefixCache(options: { readonly resetRunningRequests: boolean }): Exchange<boolean | null>;
+  processStart(): Exchange<number | null>;
+  scorePrompt(options: { readonly model: string; readonly tokens: readonly number[] }): Exchange<PromptScore>;
+}
+
 /** Admin operations of a vLLM server that speaks `dialect`. */
-export function vllmAdmin(identity: VllmIdentity, dialect: Dialect): EngineAdmin {
+export function vllmAdmin(identity: VllmIdentity, dialect: Dialect): VllmAdmin {
   const { capabilities } = dialect;
   const exchange = <T>(method: 'GET' | 'POST', call: Call<T>): Exchange<T> => {
     const failed = {
@@ -49,7 +61,7 @@ export function vllmAdmin(identity: VllmIdentity, dialect: Dialect): EngineAdmin
   const threeStep = capabilities.rounds === 'three-step';
 
   return {
-    dialect: 'vllm',
+    backend: 'vllm',
     version: identity.version,
     notes: identity.notes,
     capabilities,

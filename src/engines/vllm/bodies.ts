@@ -16,7 +16,7 @@ function packingFields(packing: Packing | null): Record<string, unknown> {
 }
 
 /** init_info; the address of the store or the id itself, never both (the server refuses that). */
-export function initBody(dialect: Dialect, seat: GroupSeat): Record<string, unknown> {
+export function initBody(dialect: Dialect, seat: Omit<GroupSeat, 'timeoutMs'>): Record<string, unknown> {
   return {
     init_info: {
       ...rendezvousFields(dialect, seat),
@@ -27,7 +27,7 @@ export function initBody(dialect: Dialect, seat: GroupSeat): Record<string, unkn
   };
 }
 
-function rendezvousFields(dialect: Dialect, seat: GroupSeat): Record<string, unknown> {
+function rendezvousFields(dialect: Dialect, seat: Omit<GroupSeat, 'timeoutMs'>): Record<string, unknown> {
   const { uniqueId } = seat;
   if (uniqueId === null) return { master_address: seat.masterAddress, master_port: seat.masterPort };
   if (dialect.capabilities.uniqueId !== 'inline' || uniqueId.byteLength !== UNIQUE_ID_BYTES) {
@@ -47,10 +47,10 @@ export function startBody(dialect: Dialect): Record<string, unknown> {
 type Body = Record<string, unknown>;
 
 /** One body for all engines of a dialect: it is megabytes where there are many tensors. */
-const updateBodies = new WeakMap<WeightsUpdate, Map<string, Body>>();
+const updateBodies = new WeakMap<Pick<WeightsUpdate, 'tensors' | 'packing'>, Map<string, Body>>();
 
 /** update_info. The same object for the same update and form. */
-export function updateBody(dialect: Dialect, update: WeightsUpdate): Body {
+export function updateBody(dialect: Dialect, update: Pick<WeightsUpdate, 'tensors' | 'packing'>): Body {
   const form = `${dialect.capabilities.packedIn} ${dialect.checkpointFormatIn}`;
   const made = updateBodies.get(update) ?? new Map<string, Body>();
   updateBodies.set(update, made);
@@ -60,7 +60,7 @@ export function updateBody(dialect: Dialect, update: WeightsUpdate): Body {
 }
 
 /** An empty list is refused here: 0.33 would expect the whole previous list. */
-function makeUpdateBody(dialect: Dialect, update: WeightsUpdate): Body {
+function makeUpdateBody(dialect: Dialect, update: Pick<WeightsUpdate, 'tensors' | 'packing'>): Body {
   const { tensors, packing } = update;
   if (tensors.length === 0) {
     throw new WeightcastError('WC_CONFIG_INVALID', 'an update needs at least one tensor', {

@@ -1,8 +1,8 @@
 /** Finds out what a server is before anything with effects is sent to it. */
 import { WeightcastError } from '../../errors.js';
-import type { EngineAdmin, Exchange, Reply } from '../admin.js';
+import type { Exchange, Reply } from '../admin.js';
 import type { EngineTarget, ExchangeOptions, HttpClient } from '../http.js';
-import { vllmAdmin } from './admin.js';
+import { type VllmAdmin, vllmAdmin } from './admin.js';
 import { crossCheck, lacksAdminRoutes, type Selection, selectDialect } from './dialects.js';
 import { type FailedCall, failure, isRecord } from './errors.js';
 import * as read from './read.js';
@@ -16,7 +16,7 @@ export async function connectVllm(
   http: HttpClient,
   target: EngineTarget,
   options: ExchangeOptions = {},
-): Promise<EngineAdmin> {
+): Promise<VllmAdmin> {
   const version = await http.exchange(target, versionProbe(target), options);
   const selection = selectDialect(version, target.id);
   const routes = await http.exchange(target, routesProbe(), options);

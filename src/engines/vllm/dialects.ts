@@ -12,7 +12,7 @@ export interface Dialect {
   readonly checkpointFormatIn: 'update' | 'start' | 'nowhere';
 }
 
-interface Row extends Partial<Omit<Capabilities, 'weightTransfer'>> {
+interface Row extends Partial<Omit<Capabilities, 'wire' | 'diskLoad'>> {
   readonly since: string;
   readonly checkpointFormatIn?: Dialect['checkpointFormatIn'];
 }
@@ -101,7 +101,10 @@ export function selectDialect(text: string, engine?: string): Selection {
         `vLLM ${text} is newer than the versions that weightcast knows: it is spoken to as ${NEWEST.major}.${NEWEST.minor}`,
       ]
     : [];
-  return { dialect: { capabilities: { ...capabilities, weightTransfer: true }, checkpointFormatIn }, notes };
+  return {
+    dialect: { capabilities: { ...capabilities, wire: 'vllm', diskLoad: true }, checkpointFormatIn },
+    notes,
+  };
 }
 
 /** True when none of the admin routes is there: the server was started without development mode. */
@@ -131,7 +134,7 @@ export function crossCheck(selection: Selection, routes: ReadonlySet<string>): S
       ...selection.dialect,
       capabilities: {
         ...capabilities,
-        weightTransfer: transfer && !contradiction,
+        wire: transfer && !contradiction ? 'vllm' : null,
         weightVersion: kept(capabilities.weightVersion, ROUTES.weightVersion),
         weightChecker: kept(capabilities.weightChecker, ROUTES.weightChecker),
         shutdownTransfer: kept(capabilities.shutdownTransfer, ROUTES.shutdownTransfer),

@@ -129,6 +129,7 @@ export async function openGroup(options: GroupOptions): Promise<Group> {
         masterPort: store?.port ?? 0,
         uniqueId: posted,
         packing,
+        timeoutMs: options.timeoutMs,
       };
     }
   } catch (error) {

@@ -69,7 +69,7 @@ describe('an engine', () => {
   test('that is well is described, by questions alone', async () => {
     const engine = await examined({});
     expect(engine).toMatchObject({
-      dialect: 'vllm',
+      backend: 'vllm',
       version: '0.32.0',
       models: ['tiny'],
       workers: 2,
@@ -124,7 +124,7 @@ describe('an engine', () => {
 describe('what facts mean', () => {
   const facts: Omit<EngineCheck, 'findings'> = {
     id: 'http://e',
-    dialect: 'vllm',
+    backend: 'vllm',
     version: '0.32.0',
     capabilities: null,
     models: [],

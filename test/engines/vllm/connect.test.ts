@@ -1,5 +1,6 @@
 /** Connecting to a server that answers like the recorded ones. */
 import { describe, expect, it } from 'vitest';
+import type { Exchange } from '../../../src/engines/admin.js';
 import { createHttpClient } from '../../../src/engines/http.js';
 import { connectEngine } from '../../../src/engines/registry.js';
 import { adminRoutesOpen, connectVllm } from '../../../src/engines/vllm/connect.js';
@@ -40,11 +41,11 @@ describe('connecting', () => {
       await using http = withClient();
       const admin = await connectEngine(http, target);
       expect(admin.version).toBe(version);
-      expect(admin.dialect).toBe('vllm');
+      expect(admin.backend).toBe('vllm');
       expect(admin.notes).toEqual([]);
       expect(admin.capabilities).toEqual(selectDialect(version).dialect.capabilities);
       expect(received.map((r) => `${r.method} ${r.path}`)).toEqual(['GET /version', 'GET /openapi.json']);
-      expect(await http.exchange(target, admin.worldSize())).toBe(1);
+      expect(await http.exchange(target, admin.worldSize() as Exchange<number>)).toBe(1);
     });
   });
 

@@ -39,7 +39,8 @@ describe('the dialect', () => {
       newRequestsWhilePaused: paused,
       isPausedLiesAfterKeep: lies === 'lies',
       updateAnswersEarly: early === 'early',
-      weightTransfer: true,
+      wire: 'vllm',
+      diskLoad: true,
     });
     expect(notes).toEqual([]);
   });
@@ -119,7 +120,7 @@ describe('the routes of a server', () => {
     const without = paths('0.32.0');
     without.delete('/weight_checker');
     const { dialect, notes } = crossCheck(selectDialect('0.32.0'), without);
-    expect(dialect.capabilities).toMatchObject({ weightChecker: false, weightTransfer: true });
+    expect(dialect.capabilities).toMatchObject({ weightChecker: false, wire: 'vllm' });
     expect(notes).toEqual(['the server does not list /weight_checker, which its version has']);
   });
 
@@ -129,14 +130,14 @@ describe('the routes of a server', () => {
       const without = paths('0.28.0');
       without.delete(route);
       const { dialect, notes } = crossCheck(selectDialect('0.28.0'), without);
-      expect(dialect.capabilities.weightTransfer).toBe(false);
+      expect(dialect.capabilities.wire).toBe(null);
       expect(notes.join('\n')).toMatch(new RegExp(`${route}.*\\n.*files only`));
     },
   );
 
   it('that contradict the version leave only files: which bodies it takes is not found out by trying', () => {
     const { dialect, notes } = crossCheck(selectDialect('0.20.2'), paths('0.22.1'));
-    expect(dialect.capabilities.weightTransfer).toBe(false);
+    expect(dialect.capabilities.wire).toBe(null);
     expect(notes.join('\n')).toContain('/start_weight_update, which its version does not have');
   });
 

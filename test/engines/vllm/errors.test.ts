@@ -1,18 +1,18 @@
 /** Every error body that a real server sent gives an error with the server's own words and the right code. */
 import { describe, expect, it } from 'vitest';
-import type { EngineAdmin, Exchange } from '../../../src/engines/admin.js';
-import { vllmAdmin } from '../../../src/engines/vllm/admin.js';
+import type { Exchange } from '../../../src/engines/admin.js';
+import { type VllmAdmin, vllmAdmin } from '../../../src/engines/vllm/admin.js';
 import { selectDialect } from '../../../src/engines/vllm/dialects.js';
 import { failure, workerMessage } from '../../../src/engines/vllm/errors.js';
 import { type ErrorCode, WeightcastError } from '../../../src/errors.js';
 import { type Recorded, recorded, replyOf, VERSIONS, type Version } from './recordings.js';
 
-function adminOf(version: string): EngineAdmin {
+function adminOf(version: string): VllmAdmin {
   return vllmAdmin({ engine: 'http://e', version, notes: [] }, selectDialect(version).dialect);
 }
 
 /** The exchange that reads this path's answers; the rest is read as any admin or inference call. */
-function exchangeOf(admin: EngineAdmin, path: string): Exchange<unknown> | null {
+function exchangeOf(admin: VllmAdmin, path: string): Exchange<unknown> | null {
   const seat = {
     rankOffset: 1,
     worldSize: 2,

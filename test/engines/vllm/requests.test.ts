@@ -1,7 +1,7 @@
 /** What we send, held against what the real server of that version took. */
 import { describe, expect, it } from 'vitest';
-import type { EngineAdmin, Exchange, GroupSeat, PauseMode } from '../../../src/engines/admin.js';
-import { vllmAdmin } from '../../../src/engines/vllm/admin.js';
+import type { Exchange, GroupSeat, PauseMode } from '../../../src/engines/admin.js';
+import { type VllmAdmin, vllmAdmin } from '../../../src/engines/vllm/admin.js';
 import { selectDialect } from '../../../src/engines/vllm/dialects.js';
 import { WeightcastError } from '../../../src/errors.js';
 import {
@@ -14,7 +14,7 @@ import {
   wasAccepted,
 } from './recordings.js';
 
-function adminOf(version: string): EngineAdmin {
+function adminOf(version: string): VllmAdmin {
   const { dialect, notes } = selectDialect(version);
   return vllmAdmin({ engine: 'http://e', version, notes }, dialect);
 }
@@ -227,7 +227,7 @@ function understood(version: Version, path: string, key: string): readonly Info[
 const without = (info: Info, names: readonly string[]) =>
   Object.fromEntries(Object.entries(info).filter(([name]) => !names.includes(name)));
 
-const SEAT: GroupSeat = {
+const SEAT: Omit<GroupSeat, 'timeoutMs'> = {
   rankOffset: 1,
   worldSize: 2,
   masterAddress: '127.0.0.1',
@@ -241,7 +241,8 @@ const NORM = { name: 'model.norm.weight', dtypeName: 'float32', shape: [64] };
 describe.each(VERSIONS)('vLLM %s understood', (version) => {
   const admin = adminOf(version);
   const inInit = since(28).includes(version);
-  const initInfo = (seat: GroupSeat) => (admin.initBroadcaster(seat).body as { init_info: Info }).init_info;
+  const initInfo = (seat: Omit<GroupSeat, 'timeoutMs'>) =>
+    (admin.initBroadcaster(seat).body as { init_info: Info }).init_info;
   const updateInfo = (packing: typeof PACKING | null) =>
     (admin.updateWeights({ tensors: [NORM], packing }).body as { update_info: Info }).update_info;
 
