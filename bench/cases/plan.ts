@@ -47,7 +47,7 @@ export const plan: BenchCase = {
         return result;
       };
       const order = await timed('order', () => runInSlices(orderSteps(tensors), null));
-      const wire = await timed('frames', () => runInSlices(planSteps(order, PACKING), null));
+      const wire = await timed('frames', () => runInSlices(planSteps('vllm', order, PACKING), null));
       await timed('ranges', () => runInSlices(flattenSteps(wire.frames, files, STAGING), null));
       await timed('list', () => runInSlices(jsonSteps({ tensors: wire.tensors }), null));
       await timed('candidates', async () => {

@@ -67,7 +67,7 @@ export class NcclSender {
   async prepare(attempt: Attempt): Promise<Carrier> {
     const { ledger, settings, checkpoint, signal } = attempt;
     const order = await runInSlices(orderSteps(checkpoint.tensors), signal);
-    const plan = await runInSlices(planSteps(order, settings.packing), signal);
+    const plan = await runInSlices(planSteps('vllm', order, settings.packing), signal);
     try {
       requireWeightTransfer(attempt);
       return await this.#stage(attempt, plan);

@@ -37,7 +37,7 @@ describe('planning an update of 36,480 tensors', () => {
 
   it.each<[string, number, () => Steps<unknown>]>([
     ['the order', tensors.length, () => orderSteps(tensors)],
-    ['the frames', tensors.length, () => planSteps(order, packing)],
+    ['the frames', tensors.length, () => planSteps('vllm', order, packing)],
     ['the ranges', tensors.length, () => flattenSteps(plan.frames, files, staging)],
     ['the list to declare', tensors.length, () => jsonSteps({ tensors: plan.tensors })],
     ['the candidates, one worker', tensors.length, () => candidateSteps(tensors, 1)],

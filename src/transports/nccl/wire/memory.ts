@@ -1,5 +1,5 @@
 /** How much memory a transfer takes, known before anything starts. */
-import type { WirePlan } from './plan.js';
+import type { WirePlan } from './frame.js';
 
 const MIB = 2 ** 20;
 /** Buffers are whole multiples of this, so that every piece starts where copies are fast. */

@@ -6,9 +6,9 @@
 import { moduleOf } from '../../../weights/order.js';
 import type { ByteRange, Tensor } from '../../../weights/tensor.js';
 import type { Frame } from './frame.js';
-import type { WireFormat } from './refusal.js';
+import type { Encoding } from './refusal.js';
 
-export const packed: WireFormat = {
+export const packed: Encoding = {
   name: 'packed',
   option: '--packed',
   refusal: ({ dtype, shape }) => {

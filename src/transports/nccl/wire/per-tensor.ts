@@ -1,7 +1,7 @@
 /** vLLM's per-tensor format (contracts/vllm.md 1.6): one broadcast a tensor, in the order of the list. */
 import type { Tensor } from '../../../weights/tensor.js';
 import type { Frame } from './frame.js';
-import type { WireFormat } from './refusal.js';
+import type { Encoding } from './refusal.js';
 
 /**
  * torch dtypes that the receiver's map to NCCL types has (contracts/vllm.md section 4). Any other raises in the worker in the middle of the
@@ -19,7 +19,7 @@ const SENDABLE: ReadonlySet<string> = new Set([
   'float8_e4m3fn',
 ]);
 
-export const perTensor: WireFormat = {
+export const perTensor: Encoding = {
   name: 'per-tensor',
   option: '--no-packed',
   refusal: ({ dtype }) =>

@@ -6,20 +6,21 @@ const SHOWN = 5;
 /** Why a wire format cannot carry a tensor; null when it can. */
 export type Refusal = (tensor: Tensor) => string | null;
 
-export interface WireFormat {
-  /** 'packed' or 'per-tensor', for messages. */
+/** A way to send tensors. */
+export interface Encoding {
+  /** 'packed', 'per-tensor' … for messages. */
   readonly name: string;
-  /** The option that selects it. */
-  readonly option: string;
+  /** The option that selects it; null where the engines leave no choice. */
+  readonly option: string | null;
   readonly refusal: Refusal;
 }
 
 /**
- * Throws before anyone is paused when a tensor does not fit the format, with the other format as the remedy where that one carries all.
+ * Throws before anyone is paused when a tensor does not fit the format, with the other encoding as the remedy where there is one that carries all.
  *
  * @throws WeightcastError WC_TENSOR_UNSENDABLE
  */
-export function refuseUnsendable(tensors: readonly Tensor[], chosen: WireFormat, other: WireFormat): void {
+export function refuseUnsendable(tensors: readonly Tensor[], chosen: Encoding, other: Encoding | null): void {
   const refused: { readonly tensor: string; readonly reason: string }[] = [];
   for (const tensor of tensors) {
     const reason = chosen.refusal(tensor);
@@ -28,14 +29,14 @@ export function refuseUnsendable(tensors: readonly Tensor[], chosen: WireFormat,
   if (refused.length === 0) return;
   const shown = refused.slice(0, SHOWN).map(({ tensor, reason }) => `${tensor} (${reason})`);
   const more = refused.length > SHOWN ? ` and ${refused.length - SHOWN} more` : '';
-  const carries = tensors.every((tensor) => other.refusal(tensor) === null);
+  const carries = other !== null && tensors.every((tensor) => other.refusal(tensor) === null);
   throw new WeightcastError(
     'WC_TENSOR_UNSENDABLE',
     `the ${chosen.name} wire format cannot carry ${shown.join(', ')}${more}`,
     {
       remedy: carries
         ? `Use ${other.option}: that format carries all tensors of this checkpoint.`
-        : 'Use --transport filesystem: neither wire format of vLLM carries all tensors of this checkpoint.',
+        : 'Use --transport filesystem: no wire format of these engines carries all tensors of this checkpoint.',
       details: { refused },
     },
   );
