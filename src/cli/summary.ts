@@ -25,7 +25,9 @@ export function renderReport(report: UpdateReport, color: boolean): string {
 
 /** 'error: message [WC_CODE]' and, where known, the engine, the phase and the remedy. */
 export function errorLines(error: ErrorReport, color: boolean): string[] {
-  const lines = [`${paint(color, 'red', 'error:')} ${printable(error.message)} [${error.code}]`];
+  // The code belongs to what went wrong, not to the last line of what was tried.
+  const [what = '', ...more] = printable(error.message).split('\n');
+  const lines = [`${paint(color, 'red', 'error:')} ${what} [${error.code}]`, ...more];
   if (error.engine !== null) lines.push(`  engine: ${printable(error.engine)}`);
   if (error.phase !== null) lines.push(`  phase:  ${printable(error.phase)}`);
   if (error.remedy !== null) lines.push(`  remedy: ${printable(error.remedy)}`);

@@ -248,6 +248,17 @@ export async function startReferenceEngine(options: ReferenceEngineOptions): Pro
 }
 
 function withDefaults(options: ReferenceEngineOptions): EngineStart {
+  // Called from JavaScript too, where nothing has checked it.
+  if (typeof (options as Partial<ReferenceEngineOptions> | undefined)?.model !== 'string') {
+    throw new WeightcastError(
+      'WC_CONFIG_INVALID',
+      'model: name the directory of the checkpoint that it serves',
+      {
+        remedy:
+          'writeTinyModel(directory) makes a small one; then startReferenceEngine({ model: directory }).',
+      },
+    );
+  }
   const version = options.version ?? '0.32.0';
   if (!isVllmVersion(version)) {
     throw new WeightcastError(

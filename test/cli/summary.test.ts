@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { count, duration, printable, rate, size } from '../../src/cli/format.js';
-import { renderReport } from '../../src/cli/summary.js';
+import { errorLines, renderReport } from '../../src/cli/summary.js';
 import { engineReport, report } from './fakes.js';
 
 test('the summary of a good update tells states, versions, proof, pause and throughput', () => {
@@ -62,6 +62,21 @@ test('the summary of a failure tells what each engine does, why, and what to do'
   expect(text.split('rank 3 did not receive')).toHaveLength(2);
   expect(text).toContain('            error: connection reset [WC_NCCL_TIMEOUT]');
   expect(text).toContain('  remedy: Look at the engine.');
+});
+
+test('the code stands beside what went wrong, not beside the last line of what was tried', () => {
+  const error = {
+    code: 'WC_NCCL_NOT_FOUND' as const,
+    message: 'libnccl.so.2 was not found; tried:\n  /a/libnccl.so.2\n  /b/libnccl.so.2',
+    engine: null,
+    phase: null,
+    remedy: null,
+  };
+  expect(errorLines(error, false)).toEqual([
+    'error: libnccl.so.2 was not found; tried: [WC_NCCL_NOT_FOUND]',
+    '  /a/libnccl.so.2',
+    '  /b/libnccl.so.2',
+  ]);
 });
 
 test('an update that was interrupted before it learnt what engines serve says so once', () => {

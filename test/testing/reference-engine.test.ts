@@ -312,6 +312,17 @@ async function untilGone(pids: readonly number[]): Promise<void> {
   }
 }
 
+describe('starting one', () => {
+  it('without a model names what to pass', async () => {
+    const start = startReferenceEngine as (options?: object) => Promise<unknown>;
+    await expect(start()).rejects.toMatchObject({
+      code: 'WC_CONFIG_INVALID',
+      remedy: expect.stringContaining('writeTinyModel') as string,
+    });
+    await expect(start({})).rejects.toThrow('model: name the directory');
+  });
+});
+
 describe('the processes of an engine', () => {
   it('end when it is closed, twice if need be', async () => {
     const engine = await startReferenceEngine({ model: model('old'), workers: 2 });

@@ -96,9 +96,7 @@ function judgeFound(found: Libraries, { device, needed }: LibraryOptions): Findi
     finding('ok', 'addon', 'loads'),
     finding('ok', 'cuda', `driver API ${driver} at ${found.cudaLibrary}`),
     finding('ok', 'nccl', `${ncclVersion(found.ncclVersion)} at ${found.ncclLibrary}`),
-    ...found.devices.map(({ index, name, totalMemory, freeMemory }) =>
-      finding('ok', `device ${index}`, `${name}, ${size(freeMemory)} free of ${size(totalMemory)}`),
-    ),
+    ...devices(found),
   ];
   if (needed && !found.devices.some(({ index }) => index === device)) {
     const text = `device ${device} is not among the ${found.devices.length} that the driver shows`;
@@ -106,6 +104,29 @@ function judgeFound(found: Libraries, { device, needed }: LibraryOptions): Findi
   }
   if (found.emulated) findings.push(finding('warning', 'libraries', EMULATED));
   return findings;
+}
+
+/** One line for devices that are alike, which emulated ones are. */
+function devices({ devices: all }: Libraries): Finding[] {
+  const alike = new Map<string, number[]>();
+  for (const { index, name, totalMemory, freeMemory } of all) {
+    const text = `${name}, ${size(freeMemory)} free of ${size(totalMemory)}`;
+    alike.set(text, [...(alike.get(text) ?? []), index]);
+  }
+  return [...alike].map(([text, indexes]) =>
+    finding('ok', indexes.length === 1 ? `device ${indexes[0]}` : `devices ${ranges(indexes)}`, text),
+  );
+}
+
+/** [0, 1, 2, 5] is '0-2, 5'. */
+function ranges(indexes: readonly number[]): string {
+  const runs: [number, number][] = [];
+  for (const index of indexes) {
+    const last = runs.at(-1);
+    if (last !== undefined && last[1] === index - 1) last[1] = index;
+    else runs.push([index, index]);
+  }
+  return runs.map(([from, to]) => (from === to ? `${from}` : `${from}-${to}`)).join(', ');
 }
 
 function judgeEmulator(result: ProbeResult | null, built: boolean, chosen: boolean): Finding[] {
