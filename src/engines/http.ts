@@ -36,6 +36,8 @@ export interface EngineTarget {
   readonly inferenceUrl: string | null;
   /** What only its backend understands. */
   readonly parameters: Readonly<Record<string, string>>;
+  /** What discovery lists of the engine, where it was discovered: `/engine/<route>` of a Dynamo worker. Absent: its backend finds out. */
+  readonly routes?: readonly string[] | undefined;
 }
 
 export interface HttpClientOptions {

@@ -53,6 +53,7 @@ export interface EngineAccess {
   readonly workers?: number | undefined;
   readonly inferenceUrl?: string | undefined;
   readonly parameters?: Readonly<Record<string, string>> | undefined;
+  readonly routes?: readonly string[] | undefined;
 }
 
 /**
@@ -77,6 +78,7 @@ export function parseEngine(text: string, access: EngineAccess = {}): EngineTarg
     workers: access.workers ?? (workers === undefined ? null : parseWorkers(workers)),
     inferenceUrl: access.inferenceUrl ?? (inference === undefined ? null : parseUrl(inference)),
     parameters: { ...access.parameters, ...parameters },
+    ...(access.routes === undefined ? {} : { routes: access.routes }),
   };
 }
 

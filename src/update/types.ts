@@ -35,6 +35,14 @@ export interface EngineSpec {
   readonly backend?: string;
   readonly apiKey?: string;
   readonly headers?: Readonly<Record<string, string>>;
+  /** GPU workers, for servers that can't say. */
+  readonly workers?: number;
+  /** Base URL of /v1/models and of inference, where another server has them. */
+  readonly inferenceUrl?: string;
+  /** What only its backend understands. */
+  readonly parameters?: Readonly<Record<string, string>>;
+  /** What discovery lists of it. */
+  readonly routes?: readonly string[];
 }
 
 export type TransportName = 'nccl' | 'filesystem';
