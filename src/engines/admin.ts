@@ -19,7 +19,7 @@ export interface Reply {
 export interface Exchange<T> {
   /** Name for errors and logs: 'pause', 'start_weight_update' … */
   readonly operation: string;
-  readonly method: 'GET' | 'POST';
+  readonly method: 'GET' | 'POST' | 'DELETE';
   readonly path: string;
   /** 'inference' goes to the server that has /v1/models, where that is another one. Default 'admin'. */
   readonly at?: 'admin' | 'inference';
@@ -31,6 +31,8 @@ export interface Exchange<T> {
   readonly budget: Budget;
   /** Statuses below 500 that a retryable exchange repeats too: a file that NFS does not show yet is a 404. */
   readonly alsoRetried?: readonly number[];
+  /** What it means here, and what to do, when the connection drops before an answer. */
+  readonly ifDropped?: string;
   /** Reads any answer, also of status 4xx and 5xx; throws WeightcastError when it does not mean success. */
   read(reply: Reply): T;
 }
@@ -155,7 +157,7 @@ export interface EngineAdmin {
   setWeightVersion(version: string): Exchange<void> | null;
   checksums(): Exchange<Checksums> | null;
 
-  /** Unix seconds at which the server process started, where its metrics say: tells a restarted engine. */
+  /** A number that stays as long as the process does and no longer (Unix seconds of its start, where its metrics say): tells a restarted engine. */
   processStart(): Exchange<number | null> | null;
   /** Scores a fixed prompt under the weights that are served now. */
   scorePrompt(options: {

@@ -141,7 +141,7 @@ class PooledClient implements HttpClient {
       } catch (error) {
         const delayMs = backoffMs(this.#retry, attempt);
         if (attempt >= attempts || !isTransient(error, exchange) || performance.now() + delayMs >= endsAt) {
-          throw withAttempts(error, attempt);
+          throw withAttempts(explained(error, exchange), attempt);
         }
         await pause(delayMs, options.signal, site);
       }
@@ -296,6 +296,19 @@ function interrupted(signal: AbortSignal | undefined, site: CallSite, sent: bool
     engine: site.engine,
     cause: reason,
     details: { operation: site.operation, url: site.url, sent },
+  });
+}
+
+/** The engine had the request, and hung up. */
+function explained(error: unknown, { ifDropped }: Exchange<unknown>): unknown {
+  if (ifDropped === undefined || !(error instanceof WeightcastError)) return error;
+  if (error.code !== 'WC_ENGINE_UNREACHABLE' || error.details.sent === false) return error;
+  return new WeightcastError(error.code, error.message, {
+    engine: error.engine ?? undefined,
+    phase: error.phase ?? undefined,
+    remedy: ifDropped,
+    cause: error.cause,
+    details: error.details,
   });
 }
 

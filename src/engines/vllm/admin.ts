@@ -1,7 +1,7 @@
 /** The admin operations of one vLLM server, built from its dialect. Each is one exchange; nothing is sent here. */
 import type { Budget, EngineAdmin, Exchange, GroupSeat, PromptScore, WeightsUpdate } from '../admin.js';
-import { finishBody, initBody, startBody, updateBody } from './bodies.js';
-import type { Dialect } from './dialects.js';
+import { finishBody, initBody, startBody, updateBody } from '../vllm-native/bodies.js';
+import type { Dialect } from '../vllm-native/dialects.js';
 import type { FailedCall } from './errors.js';
 import * as read from './read.js';
 

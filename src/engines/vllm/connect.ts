@@ -2,9 +2,11 @@
 import { WeightcastError } from '../../errors.js';
 import type { Exchange, Reply } from '../admin.js';
 import type { EngineTarget, ExchangeOptions, HttpClient } from '../http.js';
+import { isRecord } from '../is-record.js';
+import { type Selection, selectDialect } from '../vllm-native/dialects.js';
 import { type VllmAdmin, vllmAdmin } from './admin.js';
-import { crossCheck, lacksAdminRoutes, type Selection, selectDialect } from './dialects.js';
-import { type FailedCall, failure, isRecord } from './errors.js';
+import { crossCheck, lacksAdminRoutes } from './cross-check.js';
+import { type FailedCall, failure } from './errors.js';
 import * as read from './read.js';
 
 /**

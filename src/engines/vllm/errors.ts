@@ -1,6 +1,8 @@
 /** What a vLLM answer that is not success means. Every shape was recorded on real servers (test/vectors/vllm). */
 import { type ErrorCode, WeightcastError } from '../../errors.js';
 import type { Reply } from '../admin.js';
+import { isRecord } from '../is-record.js';
+import { workerMessage } from '../vllm-native/worker-message.js';
 
 /** What the failed call was, for the message and for the cases where the route decides. */
 export interface FailedCall {
@@ -25,16 +27,6 @@ function fromJson(json: unknown): string | null {
   }
   // FastAPI's own shape, before vLLM rewrites it: [{loc, msg}].
   return Array.isArray(detail) ? JSON.stringify(detail) : null;
-}
-
-const WORKER_FAILURE = /^Call to \w+ method failed: ([\s\S]*)$/;
-const WORKER_QUOTE =
-  /^Worker failed with error '([\s\S]*)', please check the stack trace above for the root cause$/;
-
-/** The worker's own words out of what the engine core wraps around them; null when no worker spoke. */
-export function workerMessage(message: string): string | null {
-  const wrapped = WORKER_FAILURE.exec(message)?.[1];
-  return wrapped === undefined ? null : (WORKER_QUOTE.exec(wrapped)?.[1] ?? wrapped);
 }
 
 interface Meaning {
@@ -98,9 +90,4 @@ export function wrongBody(reply: Reply, call: FailedCall, expected: string): Wei
     `${call.operation}: expected ${expected}, got ${seen === '' ? 'an empty body' : JSON.stringify(seen)}`,
     { engine: call.engine, details: { operation: call.operation, status: reply.status } },
   );
-}
-
-/** True for a JSON object. */
-export function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

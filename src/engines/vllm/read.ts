@@ -1,6 +1,7 @@
 /** Readers of answers: 200 is not success, so each looks at the body. Unknown fields pass; wrong types do not. */
 import type { Checksums, ModelCard, PromptScore, Reply } from '../admin.js';
-import { type FailedCall, failure, isRecord, wrongBody } from './errors.js';
+import { isRecord } from '../is-record.js';
+import { type FailedCall, failure, wrongBody } from './errors.js';
 
 export type Reader<T> = (reply: Reply, call: FailedCall) => T;
 

@@ -4,7 +4,7 @@ import type { Exchange } from '../../../src/engines/admin.js';
 import { createHttpClient } from '../../../src/engines/http.js';
 import { connectEngine } from '../../../src/engines/registry.js';
 import { adminRoutesOpen, connectVllm } from '../../../src/engines/vllm/connect.js';
-import { selectDialect } from '../../../src/engines/vllm/dialects.js';
+import { selectDialect } from '../../../src/engines/vllm-native/dialects.js';
 import { type Handler, sendJson, target, withServer } from '../server.js';
 import { recorded, routes, VERSIONS, type Version } from './recordings.js';
 

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { crossCheck, lacksAdminRoutes, selectDialect } from '../../../src/engines/vllm/dialects.js';
-import { compareVersions, parseVersion } from '../../../src/engines/vllm/version.js';
+import { crossCheck, lacksAdminRoutes } from '../../../src/engines/vllm/cross-check.js';
+import { selectDialect } from '../../../src/engines/vllm-native/dialects.js';
+import { compareVersions, parseVersion } from '../../../src/engines/vllm-native/version.js';
 import { WeightcastError } from '../../../src/errors.js';
 import { routes, VERSIONS, type Version } from './recordings.js';
 

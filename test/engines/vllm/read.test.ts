@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Exchange } from '../../../src/engines/admin.js';
 import { vllmAdmin } from '../../../src/engines/vllm/admin.js';
-import { selectDialect } from '../../../src/engines/vllm/dialects.js';
+import { selectDialect } from '../../../src/engines/vllm-native/dialects.js';
 import { WeightcastError } from '../../../src/errors.js';
 
 const admin = vllmAdmin(

@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Exchange, GroupSeat, PauseMode } from '../../../src/engines/admin.js';
 import { type VllmAdmin, vllmAdmin } from '../../../src/engines/vllm/admin.js';
-import { selectDialect } from '../../../src/engines/vllm/dialects.js';
+import { selectDialect } from '../../../src/engines/vllm-native/dialects.js';
 import { WeightcastError } from '../../../src/errors.js';
 import {
   isCut,

@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { createHttpClient } from '../../../src/engines/http.js';
 import { vllmAdmin } from '../../../src/engines/vllm/admin.js';
 import { connectVllm } from '../../../src/engines/vllm/connect.js';
-import { selectDialect } from '../../../src/engines/vllm/dialects.js';
+import { selectDialect } from '../../../src/engines/vllm-native/dialects.js';
 import type { ErrorCode } from '../../../src/errors.js';
 import { errorOf, QUICK } from '../../engines/client.js';
 import { measured } from '../store/measure.js';

@@ -1,9 +1,10 @@
 import type { Exchange } from '../../../src/engines/admin.js';
 import { ANSWER_LIMITS, Answer } from '../../../src/engines/answer.js';
+import { isRecord } from '../../../src/engines/is-record.js';
 import { vllmAdmin } from '../../../src/engines/vllm/admin.js';
-import { crossCheck, selectDialect } from '../../../src/engines/vllm/dialects.js';
-import { isRecord } from '../../../src/engines/vllm/errors.js';
+import { crossCheck } from '../../../src/engines/vllm/cross-check.js';
 import * as read from '../../../src/engines/vllm/read.js';
+import { selectDialect } from '../../../src/engines/vllm-native/dialects.js';
 import { tensorParallelSize } from '../../../src/update/digests.js';
 import { candidatesFor, judge } from '../../../src/weights/proof.js';
 import { recorded, routes, VERSIONS } from '../../engines/vllm/recordings.js';
