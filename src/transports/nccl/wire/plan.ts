@@ -1,20 +1,21 @@
 /** From tensors to what is declared to the engines and what is broadcast: one pure function for each wire format. */
 import type { Packing, WireFormat } from '../../../engines/admin.js';
-import { WeightcastError } from '../../../errors.js';
 import type { Tensor } from '../../../weights/tensor.js';
 import { runToEnd, type Steps } from '../../../weights/yielding.js';
 import type { WirePlan } from './frame.js';
+import { primeRlSteps } from './prime-rl.js';
 import { vllmSteps } from './vllm.js';
 
 export type { WirePlan } from './frame.js';
 
 type PlanSteps = (tensors: readonly Tensor[], packing: Packing | null) => Steps<WirePlan>;
 
-const FORMATS: Readonly<Partial<Record<WireFormat, PlanSteps>>> = { vllm: vllmSteps };
+const FORMATS: Readonly<Record<WireFormat, PlanSteps>> = { vllm: vllmSteps, 'prime-rl': primeRlSteps };
 
 /**
  * Plans one update. In vLLM's format every tensor is one broadcast with `packing` null; else tensors are packed into chunks by the receiver's rule. The
- * given order is kept, except where a packed list of mixed element sizes would leave a tensor where the receiver cannot view it.
+ * given order is kept, except where a packed list of mixed element sizes would leave a tensor where the receiver cannot view it. In prime-rl's format `packing`
+ * bounds a state dict.
  *
  * @throws WeightcastError WC_TENSOR_UNSENDABLE, naming the tensors and the option that can carry them
  * @example
@@ -36,9 +37,5 @@ export function planSteps(
   tensors: readonly Tensor[],
   packing: Packing | null,
 ): Steps<WirePlan> {
-  const steps = FORMATS[wire];
-  if (steps === undefined) {
-    throw new WeightcastError('WC_TENSOR_UNSENDABLE', `this version does not send in the format of ${wire}`);
-  }
-  return steps(tensors, packing);
+  return FORMATS[wire](tensors, packing);
 }
