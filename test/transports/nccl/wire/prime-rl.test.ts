@@ -21,10 +21,7 @@ const itemSize = (torchName: string) => {
 
 /** A file in which every place has its own byte, so that a wrong range shows. */
 const content = (offset: number, byteLength: number) =>
-  Buffer.from({
-    length: byteLength,
-    ...Array.from({ length: byteLength }, (_, i) => ((offset + i) * 131) % 251),
-  });
+  Buffer.from(Array.from({ length: byteLength }, (_, i) => ((offset + i) * 131) % 251));
 
 /** What leaves rank 0, frame by frame. */
 function bytesOf({ frames }: WirePlan): Buffer[] {
