@@ -33,8 +33,20 @@ export interface Exchange<T> {
   readonly alsoRetried?: readonly number[];
   /** What it means here, and what to do, when the connection drops before an answer. */
   readonly ifDropped?: string;
-  /** Reads any answer, also of status 4xx and 5xx; throws WeightcastError when it does not mean success. */
+  /** Reads any answer, also of status 4xx and 5xx; throws WeightcastError, with {@link AnswerDetails}, when it does not mean success. */
   read(reply: Reply): T;
+}
+
+/** `details` of the error that an answer becomes: what the update has to know of it. */
+export interface AnswerDetails {
+  /** HTTP status: the engine has answered. */
+  readonly status: number;
+  /** It says with a status below 400 that it did not do what was asked: nothing of it is under way. */
+  readonly refused?: boolean;
+  /** False where another try would only repeat the answer. */
+  readonly transient?: boolean;
+  /** It can't pause in the mode that was asked for now, but in this one. */
+  readonly fallbackPauseMode?: PauseMode;
 }
 
 export type PauseMode = 'abort' | 'wait' | 'keep';
@@ -67,6 +79,8 @@ export interface Capabilities {
   readonly isPausedLiesAfterKeep: boolean;
   /** `update_weights` may answer before the last bytes have arrived: there is no device synchronisation before 0.18. */
   readonly updateAnswersEarly: boolean;
+  /** An update without a tag leaves the old one stored: where the user gives none, one is made from the identity of the checkpoint. Default false. */
+  readonly needsWeightVersion?: boolean;
 }
 
 /** One engine's seat in a communicator: its workers are ranks rankOffset .. rankOffset + its world size - 1. */
@@ -127,6 +141,8 @@ export interface EngineAdmin {
   /** Things worth telling the user: 'newer than the table', … */
   readonly notes: readonly string[];
   readonly capabilities: Capabilities;
+  /** What a user does about what this engine lacks: to be reached by NCCL, to load from disk, to be proved by digest. */
+  readonly remedies?: Partial<Readonly<Record<'nccl' | 'disk' | 'digest', string>>>;
 
   health(): Exchange<void>;
   listModels(): Exchange<readonly ModelCard[]>;
@@ -157,6 +173,8 @@ export interface EngineAdmin {
   setWeightVersion(version: string): Exchange<void> | null;
   checksums(): Exchange<Checksums> | null;
 
+  /** Requests that it works on now; null where its metrics don't say. */
+  runningRequests?(): Exchange<number | null>;
   /** A number that stays as long as the process does and no longer (Unix seconds of its start, where its metrics say): tells a restarted engine. */
   processStart(): Exchange<number | null> | null;
   /** Scores a fixed prompt under the weights that are served now. */

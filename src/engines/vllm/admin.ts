@@ -33,6 +33,7 @@ export interface VllmAdmin extends EngineAdmin {
   reloadFromDisk(directory: string): Exchange<number>;
   resetPrefixCache(options: { readonly resetRunningRequests: boolean }): Exchange<boolean | null>;
   processStart(): Exchange<number | null>;
+  runningRequests(): Exchange<number | null>;
   scorePrompt(options: { readonly model: string; readonly tokens: readonly number[] }): Exchange<PromptScore>;
 }
 
@@ -65,6 +66,11 @@ export function vllmAdmin(identity: VllmIdentity, dialect: Dialect): VllmAdmin {
     version: identity.version,
     notes: identity.notes,
     capabilities,
+    remedies: {
+      nccl: 'Start it with VLLM_SERVER_DEV_MODE=1, or use --transport filesystem.',
+      digest:
+        'Use --verify auto (a digest where the engine can, else a fingerprint), or vLLM 0.32 and later.',
+    },
 
     health: () =>
       get({ operation: 'health', path: '/health', budget: 'probe', route: 'open', read: read.succeeded }),
@@ -191,6 +197,14 @@ export function vllmAdmin(identity: VllmIdentity, dialect: Dialect): VllmAdmin {
           })
         : null,
 
+    runningRequests: () =>
+      get({
+        operation: 'metrics',
+        path: '/metrics',
+        budget: 'probe',
+        route: 'open',
+        read: read.runningRequests,
+      }),
     processStart: () =>
       get({
         operation: 'metrics',

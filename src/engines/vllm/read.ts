@@ -122,6 +122,17 @@ export const processStart: Reader<number | null> = (reply, call) => {
   return Number.isFinite(seconds) && seconds > 0 ? seconds : null;
 };
 
+const RUNNING_REQUESTS = /^vllm:num_requests_running(?:\{[^}\n]{0,1000}\})?[ \t]+([0-9.eE+-]{1,40})[ \t]*$/gm;
+
+/** Summed over the engine cores of the server. */
+export const runningRequests: Reader<number | null> = (reply, call) => {
+  if (reply.status === 404) return null;
+  if (reply.status !== 200) throw failure(reply, call);
+  const gauges = [...reply.text.matchAll(RUNNING_REQUESTS)].map(([, value]) => Number(value));
+  const sum = gauges.reduce((total, value) => total + value, 0);
+  return gauges.length > 0 && Number.isSafeInteger(sum) && sum >= 0 ? sum : null;
+};
+
 /** prompt_logprobs: null for the first token, then {token id: {logprob}} for each. */
 export function promptScore(tokens: readonly number[]): Reader<PromptScore> {
   return (reply, call) => {

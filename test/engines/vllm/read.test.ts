@@ -169,6 +169,29 @@ describe('the start of the process', () => {
   });
 });
 
+describe('the running requests', () => {
+  const read = (text: string, status = 200) =>
+    admin.runningRequests().read({ status, contentType: 'text/plain', text, json: undefined });
+
+  it('are summed over the engine cores', () => {
+    const gauge = (engine: number, value: string) =>
+      `vllm:num_requests_running{engine="${engine}",model_name="m"} ${value}\n`;
+    expect(read(`# TYPE vllm:num_requests_running gauge\n${gauge(0, '3.0')}${gauge(1, '2.0')}`)).toBe(5);
+    expect(read('vllm:num_requests_running 0.0\n')).toBe(0);
+  });
+
+  it('are null where the server does not say', () => {
+    expect(read('')).toBeNull();
+    expect(read('', 404)).toBeNull();
+    expect(read('vllm:num_requests_running NaN\n')).toBeNull();
+    expect(read('vllm:num_requests_running_total 5\n')).toBeNull();
+  });
+
+  it('are an error where the server fails', () => {
+    expect(() => read('broken', 500)).toThrow('broken');
+  });
+});
+
 describe('a scored prompt', () => {
   const tokens = [5, 17, 40];
   const read = (prompt_logprobs: unknown) =>
