@@ -13,7 +13,9 @@ export interface Dialect {
   readonly checkpointFormatIn: 'update' | 'start' | 'nowhere';
 }
 
-interface Row extends Partial<Omit<Capabilities, 'wire' | 'diskLoad'>> {
+type OfOtherBackends = 'needsWeightVersion' | 'joinWatchdogMs';
+
+interface Row extends Partial<Omit<Capabilities, 'wire' | 'diskLoad' | OfOtherBackends>> {
   readonly since: string;
   readonly checkpointFormatIn?: Dialect['checkpointFormatIn'];
 }
