@@ -13,7 +13,7 @@ export interface Dialect {
   readonly checkpointFormatIn: 'update' | 'start' | 'nowhere';
 }
 
-type OfOtherBackends = 'needsWeightVersion' | 'joinWatchdogMs';
+type OfOtherBackends = 'needsWeightVersion';
 
 interface Row extends Partial<Omit<Capabilities, 'wire' | 'diskLoad' | OfOtherBackends>> {
   readonly since: string;
