@@ -3,6 +3,8 @@
  * means; retry, deadlines, credentials and fan-out live in `http.ts` and above, never here.
  */
 
+import type { AnswerLimits } from './answer.js';
+
 /** Which deadline applies; seconds in {@link import('./http.js')}. */
 export type Budget = 'probe' | 'pause' | 'init' | 'update' | 'load' | 'checksum' | 'score';
 
@@ -31,6 +33,8 @@ export interface Exchange<T> {
   readonly budget: Budget;
   /** Statuses below 500 that a retryable exchange repeats too: a file that NFS does not show yet is a 404. */
   readonly alsoRetried?: readonly number[];
+  /** How much may come back; default: by the budget. */
+  readonly limits?: AnswerLimits;
   /** What it means here, and what to do, when the connection drops before an answer. */
   readonly ifDropped?: string;
   /** Reads any answer, also of status 4xx and 5xx; throws WeightcastError, with {@link AnswerDetails}, when it does not mean success. */

@@ -47,6 +47,8 @@ export interface HttpClientOptions {
   readonly maxBodyBytes?: number;
   /** Milliseconds to open a connection; default 5,000. */
   readonly connectTimeoutMs?: number;
+  /** Largest number of connections to one server; default 32. */
+  readonly connections?: number;
 }
 
 export interface ExchangeOptions {
@@ -79,6 +81,7 @@ class PooledClient implements HttpClient {
   /** Agents that end with the requests that they carry. */
   readonly #leaving = new Set<Agent>();
   readonly #connectTimeoutMs: number;
+  readonly #connections: number;
   readonly #budgets: Readonly<Record<Budget, Deadline>>;
   readonly #retry: RetryPolicy;
   readonly #maxBodyBytes: number | null;
@@ -89,6 +92,7 @@ class PooledClient implements HttpClient {
     this.#retry = { ...DEFAULT_RETRY, ...options.retry };
     this.#maxBodyBytes = options.maxBodyBytes ?? null;
     this.#connectTimeoutMs = options.connectTimeoutMs ?? 5_000;
+    this.#connections = options.connections ?? 32;
   }
 
   #agentOf(origin: string): Agent {
@@ -97,7 +101,7 @@ class PooledClient implements HttpClient {
     const agent = new Agent({
       // One request a connection: a /health never waits behind a long /update_weights.
       pipelining: 1,
-      connections: 32,
+      connections: this.#connections,
       // uvicorn drops idle connections after 5 s. A request on a connection that is just being dropped fails, and one that may
       // be sent only once cannot be repeated: so idle connections are ours to drop, well before that.
       keepAliveTimeout: 2_000,
@@ -162,7 +166,7 @@ class PooledClient implements HttpClient {
     const { signal, timeoutMs, waitedMs } = limits;
     if (signal?.aborted) throw interrupted(signal, site, false);
     const { origin, prefix } = placeOf(engine, exchange);
-    const kind = ANSWER_LIMITS[exchange.budget];
+    const kind = exchange.limits ?? ANSWER_LIMITS[exchange.budget];
     const bounds = { ...kind, bytes: this.#maxBodyBytes ?? kind.bytes };
     const answer = new Answer(bounds);
     const trip = roundTrip(

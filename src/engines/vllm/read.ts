@@ -1,6 +1,7 @@
 /** Readers of answers: 200 is not success, so each looks at the body. Unknown fields pass; wrong types do not. */
 import type { Checksums, ModelCard, PromptScore, Reply } from '../admin.js';
 import { isRecord } from '../is-record.js';
+import { flattenPromptLogprobs } from '../prompt-logprobs.js';
 import { type FailedCall, failure, wrongBody } from './errors.js';
 
 export type Reader<T> = (reply: Reply, call: FailedCall) => T;
@@ -133,22 +134,16 @@ export const runningRequests: Reader<number | null> = (reply, call) => {
   return gauges.length > 0 && Number.isSafeInteger(sum) && sum >= 0 ? sum : null;
 };
 
-/** prompt_logprobs: null for the first token, then {token id: {logprob}} for each. */
+/** Of each prompt token after the first. */
 export function promptScore(tokens: readonly number[]): Reader<PromptScore> {
   return (reply, call) => {
     const choices = field(reply, call, 'choices');
     const choice: unknown = Array.isArray(choices) ? choices[0] : undefined;
-    const scores = isRecord(choice) ? choice.prompt_logprobs : undefined;
-    if (!Array.isArray(scores) || scores.length !== tokens.length) {
-      throw wrongBody(reply, call, `${tokens.length} entries in choices[0].prompt_logprobs`);
+    try {
+      return flattenPromptLogprobs(tokens, isRecord(choice) ? choice.prompt_logprobs : undefined).slice(1);
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      throw wrongBody(reply, call, `choices[0].prompt_logprobs of every token (${why})`);
     }
-    return tokens.slice(1).map((token, index) => {
-      const entry: unknown = scores[index + 1];
-      const own = isRecord(entry) ? entry[String(token)] : undefined;
-      const logprob = isRecord(own) ? own.logprob : undefined;
-      if (typeof logprob !== 'number' || !Number.isFinite(logprob))
-        throw wrongBody(reply, call, `a logprob of prompt token ${token}`);
-      return logprob;
-    });
   };
 }

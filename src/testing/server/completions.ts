@@ -9,7 +9,7 @@ import { emptyContext, extend, greedy, type Scored, score } from './scores.js';
 import { Refusal } from './validation.js';
 
 /** One request on the engine core: a prefill, then a token a step. */
-class Completion implements Generation {
+export class Completion implements Generation {
   readonly prompt: Scored[] = [];
   readonly tokens: Scored[] = [];
   /** Weight version of each token. */
@@ -74,7 +74,7 @@ class Completion implements Generation {
 const word = (token: number): string => `w${token}`;
 
 /** [null, {"17": {logprob, rank, decoded_token}}, …]: the token itself and, when asked, the likelier ones. */
-function promptLogprobs(core: Core, asked: Asked, scored: readonly Scored[]): unknown {
+export function promptLogprobs(core: Core, asked: Asked, scored: readonly Scored[]): unknown {
   if (asked.promptLogprobs === null) {
     return null;
   }
@@ -114,7 +114,7 @@ function logprobsOf(tokens: readonly Scored[]): unknown {
   };
 }
 
-function weightVersions(versions: readonly string[]): unknown {
+export function weightVersions(versions: readonly string[]): unknown {
   const spans: { version: string; start: number; end: number }[] = [];
   for (const [index, version] of versions.entries()) {
     const last = spans.at(-1);
@@ -127,8 +127,8 @@ function weightVersions(versions: readonly string[]): unknown {
   return spans;
 }
 
-function answer(core: Core, asked: Asked, run: Completion, reason: 'length' | 'abort'): Answer {
-  const completionTokens = run.tokens.length;
+function answer(core: Core, asked: Asked, completion: Completion, reason: 'length' | 'abort'): Answer {
+  const completionTokens = completion.tokens.length;
   return json({
     id: `cmpl-${randomBytes(8).toString('hex')}`,
     object: 'text_completion',
@@ -137,15 +137,15 @@ function answer(core: Core, asked: Asked, run: Completion, reason: 'length' | 'a
     choices: [
       {
         index: 0,
-        text: run.tokens.map((item) => ` ${word(item.token)}`).join(''),
-        logprobs: asked.logprobs === null ? null : logprobsOf(run.tokens),
+        text: completion.tokens.map((item) => ` ${word(item.token)}`).join(''),
+        logprobs: asked.logprobs === null ? null : logprobsOf(completion.tokens),
         finish_reason: reason,
         stop_reason: null,
-        token_ids: asked.returnTokenIds ? run.tokens.map((item) => item.token) : null,
-        prompt_logprobs: promptLogprobs(core, asked, run.prompt),
+        token_ids: asked.returnTokenIds ? completion.tokens.map((item) => item.token) : null,
+        prompt_logprobs: promptLogprobs(core, asked, completion.prompt),
         prompt_token_ids: asked.returnTokenIds ? asked.prompt : null,
         ...(core.profile.refusesWhilePaused
-          ? { weight_versions: asked.returnWeightVersions ? weightVersions(run.versions) : null }
+          ? { weight_versions: asked.returnWeightVersions ? weightVersions(completion.versions) : null }
           : {}),
       },
     ],
@@ -161,8 +161,12 @@ function answer(core: Core, asked: Asked, run: Completion, reason: 'length' | 'a
   });
 }
 
-export const completions: Handler = async (core, request, signal) => {
-  const asked = ask(core, request);
+/** Runs a request to its end, or to the pause that cuts it short. */
+export async function run(
+  core: Core,
+  asked: Asked,
+  signal: AbortSignal,
+): Promise<{ readonly completion: Completion; readonly reason: 'length' | 'abort' }> {
   core.requireAlive();
   const mode = core.scheduler.mode;
   if (core.profile.refusesWhilePaused && (mode === 'abort' || mode === 'wait')) {
@@ -170,8 +174,14 @@ export const completions: Handler = async (core, request, signal) => {
       failure(503, 'ServiceUnavailableError', 'Generation is paused. Please retry after it resumes.'),
     );
   }
-  const run = new Completion(core, asked);
-  const outcome = await core.scheduler.generate(run, signal);
+  const completion = new Completion(core, asked);
+  const outcome = await core.scheduler.generate(completion, signal);
   core.requireAlive();
-  return answer(core, asked, run, outcome === 'done' ? 'length' : 'abort');
+  return { completion, reason: outcome === 'done' ? 'length' : 'abort' };
+}
+
+export const completions: Handler = async (core, request, signal) => {
+  const asked = ask(core, request);
+  const { completion, reason } = await run(core, asked, signal);
+  return answer(core, asked, completion, reason);
 };

@@ -2,6 +2,7 @@
 import { ADMIN, type Handler } from './admin.js';
 import { completions } from './completions.js';
 import type { Core } from './core.js';
+import { generate } from './generate.js';
 import { MODELS } from './models.js';
 import {
   type Answer,
@@ -29,6 +30,7 @@ const HANDLERS: Readonly<Record<string, Handler>> = {
   ...TRANSFER,
   ...MODELS,
   'POST /v1/completions': completions,
+  'POST /inference/v1/generate': generate,
 };
 
 export function dispatcher(core: Core, access: Access): Dispatch {
