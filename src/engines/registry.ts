@@ -1,6 +1,8 @@
 /** The engines that weightcast speaks to, by the name a user gives before the URL. */
 import { WeightcastError } from '../errors.js';
 import type { EngineAdmin } from './admin.js';
+import { connectDynamo } from './dynamo/connect.js';
+import { DYNAMO_PARAMETERS } from './dynamo/parameters.js';
 import type { EngineTarget, ExchangeOptions, HttpClient } from './http.js';
 import { connectVllm } from './vllm/connect.js';
 
@@ -17,7 +19,10 @@ interface Backend {
   readonly parameters: readonly string[];
 }
 
-const BACKENDS: Readonly<Record<string, Backend>> = { vllm: { connect: connectVllm, parameters: [] } };
+const BACKENDS: Readonly<Record<string, Backend>> = {
+  vllm: { connect: connectVllm, parameters: [] },
+  dynamo: { connect: connectDynamo, parameters: DYNAMO_PARAMETERS },
+};
 
 const DEFAULT_BACKEND = 'vllm';
 

@@ -15,13 +15,11 @@ export function postOutcome(error: unknown): PostOutcome {
   return wasAnswered(error) ? 'refused' : 'unknown';
 }
 
-/** True when the engine itself answered with an error status. */
+/** True when the engine itself refused: by its status, or in the body of a 200 (Dynamo). */
 export function wasAnswered(error: unknown): boolean {
-  return (
-    error instanceof WeightcastError &&
-    typeof error.details.status === 'number' &&
-    error.details.status >= 400
-  );
+  if (!(error instanceof WeightcastError)) return false;
+  const { status, refused } = error.details;
+  return refused === true || (typeof status === 'number' && status >= 400);
 }
 
 /**
