@@ -57,3 +57,11 @@ test('every u64 survives', () => {
     }),
   );
 });
+
+test('a hostile text takes no longer than its length', () => {
+  const began = performance.now();
+  for (const piece of ['\\"', '"', '1', '"\\\\', '-', '1 '])
+    expect(() => parseExactJson(`[${piece.repeat(2 ** 20)}`), piece).toThrow();
+  // Quadratic would be hours.
+  expect(performance.now() - began).toBeLessThan(20_000);
+});
