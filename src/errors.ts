@@ -129,6 +129,10 @@ export const ERRORS = {
   WC_ENGINE_VERSION: entry('engine', 'Use a vLLM version from 0.16 on.'),
   WC_ENGINE_UNAUTHORIZED: entry('engine', 'Pass the API key: --api-key-env NAME.'),
   WC_ENGINE_DEAD: entry('engine', 'The engine is dead: restart it.'),
+  WC_DISCOVERY_FAILED: entry(
+    'engine',
+    'Nobody was paused: see the message for what was seen; weightcast fleet shows it live.',
+  ),
   WC_REFERENCE_ENGINE: entry('engine', 'The reference engine did not start: see its message.'),
 
   // Update

@@ -87,46 +87,52 @@ export function parseEngine(text: string, access: EngineAccess = {}): EngineTarg
   };
 }
 
-/** What follows the address: 'workers=2', 'inference=http://…', and what only the backend understands. */
-function parseWords(words: readonly string[], known: readonly string[]): Record<string, string> {
+/** What follows the address: 'workers=2', 'inference=http://…', and what only the backend understands. @throws WeightcastError WC_CONFIG_INVALID */
+export function parseWords(
+  words: readonly string[],
+  known: readonly string[],
+  what = 'engine',
+): Record<string, string> {
   const parsed = new Map<string, string>();
   for (const word of words) {
     const [, key, value] = /^([a-z][a-z0-9_]*)=(.+)$/s.exec(word.trim()) ?? [];
     if (key === undefined || value === undefined) {
-      throw invalid(`engine: '${word.slice(0, 80)}' after the address is not NAME=VALUE, such as workers=2`);
+      throw invalid(`${what}: '${word.slice(0, 80)}' after the address is not NAME=VALUE, such as workers=2`);
     }
-    if (!known.includes(key)) throw invalid(`engine: unknown '${key}'; known: ${known.join(', ')}`);
-    if (parsed.has(key)) throw invalid(`engine: ${key} is given twice`);
+    if (!known.includes(key)) throw invalid(`${what}: unknown '${key}'; known: ${known.join(', ')}`);
+    if (parsed.has(key)) throw invalid(`${what}: ${key} is given twice`);
     parsed.set(key, value);
   }
   return Object.fromEntries(parsed);
 }
 
-function parseWorkers(text: string): number {
+/** @throws WeightcastError WC_CONFIG_INVALID */
+export function parseWorkers(text: string, what = 'engine', key = 'workers'): number {
   const workers = Number(text);
   if (!/^\d+$/.test(text) || workers < 1 || workers > 65_536) {
-    throw invalid(`engine: workers=${text.slice(0, 20)} is not a number of GPU workers`);
+    throw invalid(`${what}: ${key}=${text.slice(0, 20)} is not a number of GPU workers`);
   }
   return workers;
 }
 
-function parseUrl(text: string): string {
+/** An address without its trailing slash. @throws WeightcastError WC_CONFIG_INVALID */
+export function parseUrl(text: string, what = 'engine'): string {
   // Credentials never reach a message, also when the rest is wrong.
   const shown = text.replace(/\/\/.*@/, '//…@').slice(0, 200);
   if (!/^https?:\/\//i.test(text)) {
     throw invalid(
-      `engine: '${shown}' is not an http or https URL; write for example vllm=http://127.0.0.1:8000`,
+      `${what}: '${shown}' is not an http or https URL; write for example vllm=http://127.0.0.1:8000`,
     );
   }
-  if (!URL.canParse(text)) throw invalid(`engine: '${shown}' is not a URL`);
+  if (!URL.canParse(text)) throw invalid(`${what}: '${shown}' is not a URL`);
   const url = new URL(text);
   if (url.username !== '' || url.password !== '') {
-    throw invalid(`engine: leave the credentials out of '${shown}' and pass --api-key-env NAME`);
+    throw invalid(`${what}: leave the credentials out of '${shown}' and pass --api-key-env NAME`);
   }
   if (url.search !== '' || url.hash !== '') {
-    throw invalid(`engine: '${shown}' has a query or a fragment; pass the server's address alone`);
+    throw invalid(`${what}: '${shown}' has a query or a fragment; pass the server's address alone`);
   }
-  if (url.port === '0') throw invalid(`engine: '${shown}' has port 0`);
+  if (url.port === '0') throw invalid(`${what}: '${shown}' has port 0`);
   return url.href.replace(/\/+$/, '');
 }
 
