@@ -1,15 +1,12 @@
 /** What an update adds to the pause of its engines: stub engines that answer at once, beside the same requests by undici alone. */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline/promises';
-import { fileURLToPath } from 'node:url';
 import { connectFleet } from '#weightcast/index.js';
 import { writeTinyModel } from '#weightcast/testing/tiny-model.js';
 import type { BenchCase, CaseContext, Figure } from '../case.js';
 import { interleave, median, quantile, spread } from '../harness/statistics.js';
 import { bareFanOut } from './pause/bare.js';
+import { startStubs } from './pause/stubs.js';
 
 const VERSION = '1';
 /** JavaScript is compiled as it runs: a session's first updates are not the ones that count here. */
@@ -60,7 +57,7 @@ async function measure(fleet: Fleet, directory: string, { quick, log }: CaseCont
   try {
     const contestants = {
       ours: async () => (await session.update(model, { version: VERSION })).pauseMs ?? Number.NaN,
-      bare: () => bare.pauseMs(),
+      bare: async () => (await bare.run()).whole,
     };
     await interleave(contestants, WARM_UP);
     log(`${fleet.engines} engines`);
@@ -89,18 +86,4 @@ function figuresOf(
     };
   };
   return [figure('p50', 0.5, goals.p50), figure('p99', 0.99, goals.p99)];
-}
-
-async function startStubs(engines: number): Promise<AsyncDisposable & { readonly urls: readonly string[] }> {
-  const script = fileURLToPath(new URL('./pause/engines.js', import.meta.url));
-  const child = spawn(process.execPath, [script, String(engines)], { stdio: ['pipe', 'pipe', 'inherit'] });
-  const exit = once(child, 'exit');
-  const [ports] = (await once(createInterface(child.stdout), 'line')) as [string];
-  return {
-    urls: (JSON.parse(ports) as number[]).map((port) => `http://127.0.0.1:${port}`),
-    [Symbol.asyncDispose]: async () => {
-      child.stdin.end();
-      await exit;
-    },
-  };
 }

@@ -5,9 +5,18 @@ import { Agent } from 'undici';
 const PAUSE = [['/pause?mode=keep&clear_cache=true', null]] as const;
 const RESUME = [['/resume', null]] as const;
 
+/** Milliseconds. */
+export interface PauseTimes {
+  /** From the first pause request to the last answer. */
+  readonly pause: number;
+  /** From the first resume request to the last answer. */
+  readonly resume: number;
+  /** From the first pause request to the last answer to a resume. */
+  readonly whole: number;
+}
+
 export interface Bare {
-  /** Milliseconds from the first pause request to the last answer to a resume. */
-  pauseMs(): Promise<number>;
+  run(): Promise<PauseTimes>;
   close(): Promise<void>;
 }
 
@@ -35,18 +44,23 @@ export function bareFanOut(
     const response = await agent.request({ origin, path, method, headers, body });
     JSON.parse(await response.body.text());
   };
-  const all = (requests: readonly (readonly [string, string | null])[]) =>
-    Promise.all(
+  const all = async (requests: readonly (readonly [string, string | null])[]): Promise<number> => {
+    const began = performance.now();
+    await Promise.all(
       urls.map(async (url) => {
         for (const [path, body] of requests) await ask(url, path, body);
       }),
     );
+    return performance.now() - began;
+  };
   return {
-    pauseMs: async () => {
+    run: async () => {
       await Promise.all(urls.map((url) => ask(url, '/health', null, 'GET')));
       const began = performance.now();
-      for (const group of [PAUSE, transfer, RESUME]) await all(group);
-      return performance.now() - began;
+      const pause = await all(PAUSE);
+      await all(transfer);
+      const resume = await all(RESUME);
+      return { pause, resume, whole: performance.now() - began };
     },
     close: () => agent.destroy(),
   };
