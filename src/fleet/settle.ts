@@ -28,19 +28,20 @@ export async function settled(source: MembershipSource, options: SettleOptions):
   let last: Membership | null = null;
   let failure: unknown = null;
   for (;;) {
-    try {
-      last = await source.poll(either);
-      failure = null;
-      const now = fingerprint(last);
-      if (now === before && isExpected(last, worldSize)) return servingOnly(last, source);
-      before = now;
-    } catch (error) {
+    const seen = await source.poll(either).catch((error: unknown) => {
       signal.throwIfAborted();
       if (error instanceof WeightcastError && error.details.lasting === true) throw error;
       // What its own deadline broke off says nothing.
       if (!deadline.aborted) failure = error;
-      before = null;
+      return null;
+    });
+    const now = seen === null ? null : fingerprint(seen);
+    if (seen !== null) {
+      if (now === before && isExpected(seen, worldSize)) return servingOnly(seen, source);
+      last = seen;
+      failure = null;
     }
+    before = now;
     await sleep(intervalMs, undefined, { signal: either }).catch(() => undefined);
     signal.throwIfAborted();
     if (deadline.aborted) throw unsettled(source, { last, failure, worldSize, timeoutMs });

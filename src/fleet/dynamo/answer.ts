@@ -1,12 +1,12 @@
 /** What a frontend's RL listener answers, as one list of workers in an order of their own. */
 import type { Reply } from '../../engines/admin.js';
-import { parseExactJson } from '../../engines/exact-json.js';
+import { parseBigJson } from '../../engines/big-json.js';
+import { isRecord } from '../../engines/is-record.js';
 import { WeightcastError } from '../../errors.js';
 import {
   byIdentity,
   type DynamoWorker,
   type Expectations,
-  isRecord,
   readWorker,
   type UnusableWorker,
 } from './worker.js';
@@ -60,7 +60,7 @@ export function readSnapshot(reply: Pick<Reply, 'text'>, listener: string, expec
 function parsed(text: string): unknown {
   if (text.length > MAX_CHARS) return undefined;
   try {
-    return parseExactJson(text);
+    return parseBigJson(text);
   } catch {
     return undefined;
   }

@@ -1,4 +1,5 @@
 /** One worker of `GET /v1/rl/workers`, read and judged (contracts/dynamo.md §2.1, and its first section on 1.6.1). */
+import { isRecord } from '../../engines/is-record.js';
 import { hygiene } from './system-url.js';
 
 /** A worker that can be updated. */
@@ -50,7 +51,7 @@ function splitIdentity(identity: string): [string, bigint] {
   return [identity.slice(0, slash), BigInt(identity.slice(slash + 1))];
 }
 
-/** @param value as parseExactJson gives it */
+/** @param value as parseBigJson gives it */
 export function readWorker(value: unknown, expected: Expectations): Judged {
   if (!isRecord(value)) return invalid('a worker is no object');
   const id = instanceId(value.instance_id);
@@ -107,10 +108,6 @@ function isWorldSize(value: unknown): value is number {
 
 function isText(value: unknown): value is string {
   return typeof value === 'string' && value !== '' && value.length <= MAX_TEXT;
-}
-
-export function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function invalid(why: string): Judged {
