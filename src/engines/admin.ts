@@ -35,6 +35,8 @@ export interface Exchange<T> {
   readonly alsoRetried?: readonly number[];
   /** How much may come back; default: by the budget. */
   readonly limits?: AnswerLimits;
+  /** How long and how often it is tried, where the backend's own client has rules for it; default: by the budget. */
+  readonly patience?: Patience;
   /** What it means here, and what to do, when the connection drops before an answer. */
   readonly ifDropped?: string;
   /** Reads any answer, also of status 4xx and 5xx; throws WeightcastError, with {@link AnswerDetails}, when it does not mean success. */
@@ -51,6 +53,16 @@ export interface AnswerDetails {
   readonly transient?: boolean;
   /** It can't pause in the mode that was asked for now, but in this one. */
   readonly fallbackPauseMode?: PauseMode;
+}
+
+/** Milliseconds, and tries. A total that the caller gives replaces `totalMs`. */
+export interface Patience {
+  /** To open the connection. */
+  readonly connectMs: number;
+  readonly attemptMs: number;
+  readonly totalMs: number;
+  /** Tries in all, where the exchange is retryable. */
+  readonly attempts: number;
 }
 
 export type PauseMode = 'abort' | 'wait' | 'keep';
@@ -92,6 +104,8 @@ export interface GroupSeat {
   readonly rankOffset: number;
   /** Trainer included. */
   readonly worldSize: number;
+  /** Workers of every engine of the group, in the order of their ranks. */
+  readonly fleet: readonly number[];
   readonly masterAddress: string;
   readonly masterPort: number;
   /** 128 bytes, for dialects whose uniqueId is 'inline'; null sends the store's address. */

@@ -76,8 +76,8 @@ export function createHttpClient(options: HttpClientOptions = {}): HttpClient {
 }
 
 class PooledClient implements HttpClient {
-  /** By origin. */
-  readonly #agents = new Map<string, Agent>();
+  /** By origin and connect timeout. */
+  readonly #agents = new Map<string, { readonly origin: string; readonly agent: Agent }>();
   /** Agents that end with the requests that they carry. */
   readonly #leaving = new Set<Agent>();
   readonly #connectTimeoutMs: number;
@@ -95,9 +95,10 @@ class PooledClient implements HttpClient {
     this.#connections = options.connections ?? 32;
   }
 
-  #agentOf(origin: string): Agent {
-    const known = this.#agents.get(origin);
-    if (known !== undefined) return known;
+  #agentOf(origin: string, connectMs: number): Agent {
+    const key = `${connectMs} ${origin}`;
+    const known = this.#agents.get(key);
+    if (known !== undefined) return known.agent;
     const agent = new Agent({
       // One request a connection: a /health never waits behind a long /update_weights.
       pipelining: 1,
@@ -109,29 +110,31 @@ class PooledClient implements HttpClient {
       // The deadlines are ours too.
       headersTimeout: 0,
       bodyTimeout: 0,
-      connect: { timeout: this.#connectTimeoutMs },
+      connect: { timeout: connectMs },
     });
-    this.#agents.set(origin, agent);
+    this.#agents.set(key, { origin, agent });
     return agent;
   }
 
   /** uvicorn drops a connection just after an unhandled exception's 500, and does not say so: nothing may be sent on it any more. */
   #dropConnections(origin: string): void {
-    const agent = this.#agents.get(origin);
-    if (agent === undefined) return;
-    this.#agents.delete(origin);
-    this.#leaving.add(agent);
-    void agent.close().then(
-      () => this.#leaving.delete(agent),
-      () => this.#leaving.delete(agent),
-    );
+    for (const [key, { origin: own, agent }] of this.#agents) {
+      if (own !== origin) continue;
+      this.#agents.delete(key);
+      this.#leaving.add(agent);
+      void agent.close().then(
+        () => this.#leaving.delete(agent),
+        () => this.#leaving.delete(agent),
+      );
+    }
   }
 
   async exchange<T>(engine: EngineTarget, exchange: Exchange<T>, options: ExchangeOptions = {}): Promise<T> {
     const site = { engine: engine.id, url: requestUrl(engine, exchange), operation: exchange.operation };
     if (this.#closing !== null) throw transportError({ code: 'UND_ERR_CLOSED' }, site);
-    const deadline = deadlineOf(this.#budgets[exchange.budget], options.timeoutMs);
-    const attempts = exchange.retryable ? this.#retry.attempts : 1;
+    const { patience, retryable } = exchange;
+    const deadline = deadlineOf(patience ?? this.#budgets[exchange.budget], options.timeoutMs);
+    const attempts = retryable ? (patience?.attempts ?? this.#retry.attempts) : 1;
     const endsAt = performance.now() + deadline.totalMs;
     for (let attempt = 1; ; attempt += 1) {
       const leftMs = endsAt - performance.now();
@@ -170,7 +173,7 @@ class PooledClient implements HttpClient {
     const bounds = { ...kind, bytes: this.#maxBodyBytes ?? kind.bytes };
     const answer = new Answer(bounds);
     const trip = roundTrip(
-      this.#agentOf(origin),
+      this.#agentOf(origin, exchange.patience?.connectMs ?? this.#connectTimeoutMs),
       {
         origin,
         path: prefix + pathOf(exchange),
@@ -200,7 +203,9 @@ class PooledClient implements HttpClient {
 
   close(): Promise<void> {
     this.#closing ??= Promise.all(
-      [...this.#agents.values(), ...this.#leaving].map((agent) => agent.destroy()),
+      [...[...this.#agents.values()].map(({ agent }) => agent), ...this.#leaving].map((agent) =>
+        agent.destroy(),
+      ),
     ).then(() => undefined);
     return this.#closing;
   }

@@ -1,17 +1,12 @@
 /** The engines that weightcast speaks to, by the name a user gives before the URL. */
 import { WeightcastError } from '../errors.js';
 import type { EngineAdmin } from './admin.js';
+import type { Connect, ConnectOptions } from './connect.js';
 import { connectDynamo } from './dynamo/connect.js';
 import { DYNAMO_PARAMETERS } from './dynamo/parameters.js';
-import type { EngineTarget, ExchangeOptions, HttpClient } from './http.js';
+import type { EngineTarget, HttpClient } from './http.js';
+import { connectPrimeRl } from './prime-rl/connect.js';
 import { connectVllm } from './vllm/connect.js';
-
-/** Finds out what a server can do; nothing that it sends has effects. */
-export type Connect = (
-  http: HttpClient,
-  target: EngineTarget,
-  options?: ExchangeOptions,
-) => Promise<EngineAdmin>;
 
 interface Backend {
   readonly connect: Connect;
@@ -22,6 +17,7 @@ interface Backend {
 const BACKENDS: Readonly<Record<string, Backend>> = {
   vllm: { connect: connectVllm, parameters: [] },
   dynamo: { connect: connectDynamo, parameters: DYNAMO_PARAMETERS },
+  'prime-rl': { connect: connectPrimeRl, parameters: ['broadcast', 'pause'] },
 };
 
 const DEFAULT_BACKEND = 'vllm';
@@ -37,7 +33,7 @@ export const backendNames: readonly string[] = Object.keys(BACKENDS);
 export async function connectEngine(
   http: HttpClient,
   target: EngineTarget,
-  options: ExchangeOptions = {},
+  options: ConnectOptions = {},
 ): Promise<EngineAdmin> {
   return backend(target.backend).connect(http, target, options);
 }

@@ -61,7 +61,7 @@ export async function connectReachable(
 ): Promise<FleetConnections & { readonly failed: ReadonlyMap<string, unknown> }> {
   const targets = targetsOf(settings);
   const http = createHttpClient();
-  const options = { timeoutMs: settings.timeouts.probe };
+  const options = { timeoutMs: settings.timeouts.probe, transport: settings.transport };
   const { done, failed } = await onAll(targets, async (target) => {
     return new Link(http, target, await connectEngine(http, target, options));
   });
@@ -72,10 +72,7 @@ export async function connectReachable(
     reconnect: async (engine, reconnectSignal) => {
       const link = links.find(({ id }) => id === engine.id);
       if (link !== undefined)
-        link.admin = await connectEngine(http, link.target, {
-          signal: reconnectSignal,
-          timeoutMs: settings.timeouts.probe,
-        });
+        link.admin = await connectEngine(http, link.target, { ...options, signal: reconnectSignal });
     },
     close: () => http.close(),
   };

@@ -16,7 +16,10 @@ function packingFields(packing: Packing | null): Record<string, unknown> {
 }
 
 /** init_info; the address of the store or the id itself, never both (the server refuses that). */
-export function initBody(dialect: Dialect, seat: Omit<GroupSeat, 'timeoutMs'>): Record<string, unknown> {
+export function initBody(
+  dialect: Dialect,
+  seat: Omit<GroupSeat, 'timeoutMs' | 'fleet'>,
+): Record<string, unknown> {
   return {
     init_info: {
       ...rendezvousFields(dialect, seat),
@@ -27,7 +30,10 @@ export function initBody(dialect: Dialect, seat: Omit<GroupSeat, 'timeoutMs'>): 
   };
 }
 
-function rendezvousFields(dialect: Dialect, seat: Omit<GroupSeat, 'timeoutMs'>): Record<string, unknown> {
+function rendezvousFields(
+  dialect: Dialect,
+  seat: Omit<GroupSeat, 'timeoutMs' | 'fleet'>,
+): Record<string, unknown> {
   const { uniqueId } = seat;
   if (uniqueId === null) return { master_address: seat.masterAddress, master_port: seat.masterPort };
   if (dialect.capabilities.uniqueId !== 'inline' || uniqueId.byteLength !== UNIQUE_ID_BYTES) {

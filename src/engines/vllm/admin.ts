@@ -26,7 +26,7 @@ interface Call<T> {
 
 /** What every vLLM server can answer. */
 export interface VllmAdmin extends EngineAdmin {
-  initBroadcaster(seat: Omit<GroupSeat, 'timeoutMs'>): Exchange<void>;
+  initBroadcaster(seat: Omit<GroupSeat, 'timeoutMs' | 'fleet'>): Exchange<void>;
   updateWeights(update: Pick<WeightsUpdate, 'tensors' | 'packing'>): Exchange<void>;
   worldSize(): Exchange<number>;
   isPaused(): Exchange<boolean>;

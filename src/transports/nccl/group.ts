@@ -100,10 +100,14 @@ export async function openGroup(options: GroupOptions): Promise<Group> {
     options.signal?.addEventListener('abort', callOff, { once: true });
     options.signal?.throwIfAborted();
 
-    const posts = members.map(async ({ engine }, index) => {
-      const seat = plan.seats[index] as RankSeat;
+    // All of them before the first is sent: a backend that can't seat its engine says so while nobody waits for it.
+    const invitations = members.map(({ engine }, index) => ({
+      engine,
+      exchange: engine.admin.initBroadcaster(groupSeat(plan.seats[index] as RankSeat)),
+    }));
+    const posts = invitations.map(async ({ engine, exchange }) => {
       try {
-        await engine.call(engine.admin.initBroadcaster(groupSeat(seat)), {
+        await engine.call(exchange, {
           signal: failure.signal,
           // Rank 0 gives up first; an engine then gets so long to say that it has left.
           timeoutMs: left() + LEAVE_LATE_MS,
@@ -125,6 +129,7 @@ export async function openGroup(options: GroupOptions): Promise<Group> {
       return {
         rankOffset: seat.rankOffset,
         worldSize: plan.worldSize,
+        fleet: plan.seats.map(({ workers }) => workers),
         masterAddress,
         masterPort: store?.port ?? 0,
         uniqueId: posted,

@@ -227,7 +227,7 @@ function understood(version: Version, path: string, key: string): readonly Info[
 const without = (info: Info, names: readonly string[]) =>
   Object.fromEntries(Object.entries(info).filter(([name]) => !names.includes(name)));
 
-const SEAT: Omit<GroupSeat, 'timeoutMs'> = {
+const SEAT: Omit<GroupSeat, 'timeoutMs' | 'fleet'> = {
   rankOffset: 1,
   worldSize: 2,
   masterAddress: '127.0.0.1',
@@ -241,7 +241,7 @@ const NORM = { name: 'model.norm.weight', dtypeName: 'float32', shape: [64] };
 describe.each(VERSIONS)('vLLM %s understood', (version) => {
   const admin = adminOf(version);
   const inInit = since(28).includes(version);
-  const initInfo = (seat: Omit<GroupSeat, 'timeoutMs'>) =>
+  const initInfo = (seat: Omit<GroupSeat, 'timeoutMs' | 'fleet'>) =>
     (admin.initBroadcaster(seat).body as { init_info: Info }).init_info;
   const updateInfo = (packing: typeof PACKING | null) =>
     (admin.updateWeights({ tensors: [NORM], packing }).body as { update_info: Info }).update_info;
