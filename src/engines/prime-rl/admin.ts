@@ -6,7 +6,7 @@ import type { Budget, Capabilities, EngineAdmin, Exchange, Patience } from '../a
 import * as vllm from '../vllm/read.js';
 import type { Generation } from './generation.js';
 import * as patience from './patience.js';
-import { healthy, joined, type Reader, says, succeeded, unloaded } from './read.js';
+import { healthy, joined, NO_ROUTE, type Reader, says, succeeded, unloaded } from './read.js';
 import { initBody } from './seat.js';
 
 export interface PrimeRlIdentity {
@@ -75,6 +75,14 @@ export function primeRlAdmin({ engine, generation, broadcast, notes }: PrimeRlId
     version: generation.version,
     notes,
     capabilities: capabilitiesOf(generation, broadcast),
+    remedies: {
+      nccl: generation.joins
+        ? 'Use --transport filesystem, or say broadcast=nccl behind its address.'
+        : NO_ROUTE,
+      disk: 'Use --transport nccl; or start it with the filesystem weight broadcast, and say broadcast=filesystem behind its address.',
+      digest:
+        'Use --verify auto: a prime-rl server has no weight checker, so its engines are held against one another.',
+    },
 
     health: () => health('health'),
     listModels: () => ({ ...probe('models', '/v1/models', open(vllm.models)), at: 'inference' }),
