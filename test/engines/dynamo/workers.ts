@@ -28,6 +28,7 @@ export function adminOf(
 export const seat: GroupSeat = {
   rankOffset: 3,
   worldSize: 5,
+  fleet: [2, 2],
   masterAddress: '10.0.0.1',
   masterPort: 29500,
   uniqueId: null,
