@@ -1,0 +1,13 @@
+/** Single operations on engines, without a fleet or a session: what prime-rl's client offers as functions. */
+export type { AdminApi, EngineName, OperationOptions } from './engines.js';
+export { type BroadcasterOptions, initBroadcaster } from './group.js';
+export { checkHealth, type HealthOptions, listModels, maybeCheckHasModel } from './health.js';
+export {
+  loadLoraAdapter,
+  type PauseOptions,
+  pause,
+  resume,
+  type UpdateWeightsOptions,
+  unloadLoraAdapter,
+  updateWeights,
+} from './update.js';
