@@ -195,8 +195,6 @@ export interface EngineAdmin {
   runningRequests?(): Exchange<number | null>;
   /** A number that stays as long as the process does and no longer (Unix seconds of its start, where its metrics say): tells a restarted engine. */
   processStart(): Exchange<number | null> | null;
-  /** Requests that are being generated at this moment, where the server counts them: what a pause by 'abort' cuts. */
-  runningRequests?(): Exchange<number | null> | null;
   /** Scores a fixed prompt under the weights that are served now. */
   scorePrompt(options: {
     readonly model: string;

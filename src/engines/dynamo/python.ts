@@ -10,6 +10,11 @@ import { type DynamoWorker, LORA_REMEDY, loraSource, WATCHDOG, workerParts } fro
 const TRANSFER = ['init_weights_update_group', 'update_weights_from_distributed'] as const;
 const DISK = 'update_weights_from_disk';
 
+const REMEDIES = {
+  nccl: 'Start the worker with --enable-rl, or use --transport filesystem.',
+  digest: 'Use --verify auto: a Dynamo worker reports no checksums.',
+};
+
 /** One body for all workers: it is megabytes where there are many tensors, and is encoded before the pause. */
 const updateBodies = new WeakMap<WeightsUpdate, Map<string, object>>();
 
@@ -31,6 +36,7 @@ export function pythonAdmin(worker: DynamoWorker): EngineAdmin {
     notes,
     version: 'python worker',
     capabilities,
+    remedies: REMEDIES,
     ...operations,
 
     isPaused: () =>
@@ -176,6 +182,7 @@ function capabilitiesOf({ routes, parameters }: DynamoWorker, dialect: Dialect):
     resetSaysSuccess: false,
     // The pause is a flag of the worker, whatever the engine below it says.
     isPausedLiesAfterKeep: false,
+    needsWeightVersion: true,
     wire: !receives ? null : primeRl ? 'prime-rl' : 'vllm',
     diskLoad: routes.has(DISK),
   };

@@ -2,6 +2,7 @@
 import type { ModelCard, PromptScore, Reply } from '../admin.js';
 import { parseBigJson, stringifyBigJson } from '../big-json.js';
 import { isRecord } from '../is-record.js';
+import { flattenPromptLogprobs } from '../prompt-logprobs.js';
 import { type FailedCall, failure, wrongBody } from './errors.js';
 
 export type Reader<T> = (reply: Reply, call: FailedCall) => T;
@@ -101,7 +102,7 @@ export function modelCards(ids: readonly string[], base: string | null): readonl
     .map((id) => ({ id, root: null, parent: isKnown && id !== base ? base : null }));
 }
 
-/** prompt_logprobs: null for the first token, then {token id: {logprob}}; in nvext as f64 where it was asked for, else top-level. */
+/** In nvext as f64 where it was asked for, else rounded at the top. */
 export function promptScore(tokens: readonly number[], instance: bigint | null): Reader<PromptScore> {
   return (reply, call) => {
     accepted(reply, call);
@@ -109,21 +110,7 @@ export function promptScore(tokens: readonly number[], instance: bigint | null):
     const answer = isRecord(body) ? body : {};
     const extra = isRecord(answer.nvext) ? answer.nvext : {};
     requireServedBy(instance, extra, reply, call);
-    const scores = [extra.prompt_logprobs, answer.prompt_logprobs].find(Array.isArray) as
-      | unknown[]
-      | undefined;
-    if (scores === undefined || scores.length !== tokens.length) {
-      throw wrongBody(reply, call, `${tokens.length} entries in prompt_logprobs (a mocker gives none)`);
-    }
-    return tokens.slice(1).map((token, index) => {
-      const entry = scores[index + 1];
-      const own = isRecord(entry) ? entry[String(token)] : undefined;
-      const logprob = isRecord(own) ? own.logprob : undefined;
-      if (typeof logprob !== 'number' || !Number.isFinite(logprob)) {
-        throw wrongBody(reply, call, `a logprob of prompt token ${token}`);
-      }
-      return logprob;
-    });
+    return flattenPromptLogprobs(tokens, extra.prompt_logprobs ?? answer.prompt_logprobs).slice(1);
   };
 }
 

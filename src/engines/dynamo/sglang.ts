@@ -35,9 +35,11 @@ export function sglangAdmin(worker: DynamoWorker): EngineAdmin {
       shutdownTransfer: false,
       resetSaysSuccess: false,
       isPausedLiesAfterKeep: false,
+      needsWeightVersion: true,
       wire: null,
       diskLoad: routes.has(DISK),
     },
+    remedies: { nccl: NO_GROUP, digest: 'Use --verify auto: this worker reports no checksums.' },
     ...operations,
 
     isPaused: () => null,

@@ -15,6 +15,12 @@ const TRANSFER = [
 const [INIT, START, UPDATE, FINISH] = TRANSFER;
 const SET_VERSION = 'update/update_weight_version';
 
+const REMEDIES = {
+  nccl: `Start its engine with --weight-transfer-config '{"backend":"nccl"}' and the sidecar with --enable-rl.`,
+  disk: "A sidecar loads nothing from a directory: drive its vLLM's own HTTP server as vllm=URL, or use --transport nccl.",
+  digest: 'Use --verify auto: a sidecar reports no checksums.',
+};
+
 /** Admin operations of a sidecar. It loads nothing from a directory, and its vLLM has an HTTP server of its own. */
 export function sidecarAdmin(worker: DynamoWorker): EngineAdmin {
   const { parameters, routes, target } = worker;
@@ -35,9 +41,11 @@ export function sidecarAdmin(worker: DynamoWorker): EngineAdmin {
       shutdownTransfer: false,
       resetSaysSuccess: false,
       isPausedLiesAfterKeep: false,
+      needsWeightVersion: true,
       wire: routes.missing(TRANSFER).length === 0 ? 'vllm' : null,
       diskLoad: false,
     },
+    remedies: REMEDIES,
     ...operations,
 
     isPaused: () =>
