@@ -1,6 +1,7 @@
 /** The engine process: the HTTP server and the state of the engine; its workers are processes of their own. */
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { type DynamoCall, DynamoProcess, type DynamoStart } from './dynamo/process.js';
 import type { ReferenceFaults } from './faults.js';
 import { listen } from './listen.js';
 import { Peer } from './peer.js';
@@ -29,11 +30,14 @@ export interface EngineStart {
   readonly environment: Readonly<Record<string, string>>;
   readonly libraries: { readonly cuda: string | null; readonly nccl: string | null };
   readonly faults: ReferenceFaults;
+  /** It is a Dynamo worker: its HTTP server is a system port. */
+  readonly dynamo: DynamoStart | null;
 }
 
 export interface EngineStarted {
   readonly port: number;
   readonly workers: readonly number[];
+  readonly vocabulary: number;
 }
 
 export type EngineCall =
@@ -42,6 +46,7 @@ export type EngineCall =
   | { readonly kind: 'faults'; readonly faults: ReferenceFaults }
   | { readonly kind: 'state' }
   | { readonly kind: 'reset' }
+  | { readonly kind: 'dynamo'; readonly call: DynamoCall }
   /** Answered after every exchange that was recorded before. */
   | { readonly kind: 'flush' };
 
@@ -52,6 +57,7 @@ const CLOSE_MS = 1000;
 
 let workers: Workers | null = null;
 let core: Core | null = null;
+let dynamo: DynamoProcess | null = null;
 let closing = false;
 
 async function start(options: EngineStart): Promise<EngineStarted> {
@@ -68,13 +74,16 @@ async function start(options: EngineStart): Promise<EngineStarted> {
         }
       });
   core = new Core({ ...options, profile: profileOf(options.version) }, workers, exitSoon);
+  dynamo = options.dynamo === null ? null : new DynamoProcess(core, options.dynamo);
+  const { pids, vocabulary } = workers;
+  if (options.dynamo?.hasSystemPort === false) return { port: 0, workers: pids, vocabulary };
   const server = await listen({
     host: options.host,
     port: options.port,
-    dispatch: dispatcher(core, options),
+    dispatch: dynamo?.dispatch ?? dispatcher(core, options),
     record: (exchange) => parent.notify(exchange),
   });
-  return { port: (server.address() as AddressInfo).port, workers: workers.pids };
+  return { port: (server.address() as AddressInfo).port, workers: pids, vocabulary };
 }
 
 function exitSoon(): void {
@@ -94,7 +103,10 @@ async function serve(call: EngineCall): Promise<unknown> {
     case 'reset':
       // The workers first: what waits in one of them holds the core.
       await workers?.reset();
+      dynamo?.reset();
       return core?.reset();
+    case 'dynamo':
+      return dynamo?.call(call.call);
     case 'flush':
       return null;
   }

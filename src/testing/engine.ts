@@ -4,6 +4,7 @@ import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { WeightcastError } from '../errors.js';
 import { emulatorLibraries } from '../native.js';
+import type { DynamoCall, DynamoStart } from './dynamo/process.js';
 import type { EngineStart, EngineStarted } from './engine-main.js';
 import { spawnProgram } from './entry.js';
 import type { ReferenceFaults } from './faults.js';
@@ -76,6 +77,8 @@ export class ReferenceEngine {
   readonly pid: number;
   /** Process ids of the workers, by tensor-parallel rank; empty when they run in the engine's process. */
   readonly workers: readonly number[];
+  /** @internal token ids that its model knows */
+  readonly vocabulary: number;
   /** Resolves when the engine process has ended, however it did. */
   readonly exited: Promise<EngineExit>;
   readonly #record: ExchangeRecord;
@@ -97,6 +100,7 @@ export class ReferenceEngine {
     this.url = `http://${parts.host.includes(':') ? `[${parts.host}]` : parts.host}:${this.port}`;
     this.pid = parts.child.pid ?? 0;
     this.workers = parts.started.workers;
+    this.vocabulary = parts.started.vocabulary;
     this.#record = parts.record;
     this.exited = parts.exited;
     this.#child = parts.child;
@@ -137,6 +141,11 @@ export class ReferenceEngine {
   async reset(): Promise<void> {
     await this.#peer.call({ kind: 'reset' });
     this.#record.clear();
+  }
+
+  /** @internal what a reference Dynamo asks of its worker */
+  callDynamo<T>(call: DynamoCall): Promise<T> {
+    return this.#peer.call({ kind: 'dynamo', call });
   }
 
   /** Ends the engine and its workers. Safe to call twice, and on an engine that has died. */
@@ -206,8 +215,16 @@ class ExchangeRecord {
  * console.log(await engine.digests());
  * ```
  */
-export async function startReferenceEngine(options: ReferenceEngineOptions): Promise<ReferenceEngine> {
-  const start = withDefaults(options);
+export function startReferenceEngine(options: ReferenceEngineOptions): Promise<ReferenceEngine> {
+  return startEngineProcess(options, null);
+}
+
+/** @internal a reference engine, or the worker of a reference Dynamo */
+export async function startEngineProcess(
+  options: ReferenceEngineOptions,
+  dynamo: DynamoStart | null,
+): Promise<ReferenceEngine> {
+  const start = { ...withDefaults(options), dynamo };
   const child = spawnProgram('engine-main', 'pipe', start.workersInEngine ? start.environment : {});
   let stderr = '';
   child.stderr?.on('data', (text: Buffer) => {
@@ -247,7 +264,7 @@ export async function startReferenceEngine(options: ReferenceEngineOptions): Pro
   }
 }
 
-function withDefaults(options: ReferenceEngineOptions): EngineStart {
+function withDefaults(options: ReferenceEngineOptions): Omit<EngineStart, 'dynamo'> {
   // Called from JavaScript too, where nothing has checked it.
   if (typeof (options as Partial<ReferenceEngineOptions> | undefined)?.model !== 'string') {
     throw new WeightcastError(

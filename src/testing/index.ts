@@ -5,6 +5,15 @@
  * @module
  */
 export {
+  type DynamoWorkerOptions,
+  ReferenceDynamo,
+  type ReferenceDynamoOptions,
+  startReferenceDynamo,
+} from './dynamo/dynamo.js';
+export type { DynamoFaults, RouteFault } from './dynamo/faults.js';
+export type { RlState } from './dynamo/process.js';
+export { ReferenceDynamoWorker } from './dynamo/worker.js';
+export {
   type EngineExit,
   ReferenceEngine,
   type ReferenceEngineOptions,
