@@ -1,5 +1,5 @@
 /** What a chat request asks for, and how the frontend refuses it (test/vectors/dynamo/nvext_tiny.json). */
-import { parseExactJson } from '../../engines/exact-json.js';
+import { parseBigJson } from '../../engines/big-json.js';
 import type { Answer } from '../server/replies.js';
 import { isObject, type JsonObject, Refusal } from '../server/validation.js';
 
@@ -50,7 +50,7 @@ const malformed = (what: string, text: string): Refusal =>
 export function readChat(text: string, vocabulary: number): ChatRequest {
   let body: unknown;
   try {
-    body = parseExactJson(text);
+    body = parseBigJson(text);
   } catch {
     throw malformed('expected value', text);
   }

@@ -1,6 +1,6 @@
 /** The RL listener: `GET /v1/rl/workers` on a port of its own (contracts/dynamo.md 2.1; test/vectors/dynamo). */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { stringifyExactJson } from '../../engines/exact-json.js';
+import { stringifyBigJson } from '../../engines/big-json.js';
 import type { Dispatch } from '../server/dispatch.js';
 import type { ReferenceDynamoWorker } from './worker.js';
 
@@ -21,7 +21,7 @@ export function discovery(options: DiscoveryOptions): Dispatch {
     // By the random id, which is not the order in which they were started.
     workers.sort((one, other) => (one.instance_id < other.instance_id ? -1 : 1));
     const body = { protocol_version: 1, namespace: options.namespace, workers };
-    return { status: 200, contentType: 'application/json', body: stringifyExactJson(body) };
+    return { status: 200, contentType: 'application/json', body: stringifyBigJson(body) };
   };
 }
 

@@ -1,6 +1,6 @@
 /** The frontend: models, chat, health. It knows nothing of pauses: a paused worker stays in the rotation (contracts/dynamo.md, Behaviour 3). */
 import { randomUUID } from 'node:crypto';
-import { stringifyExactJson } from '../../engines/exact-json.js';
+import { stringifyBigJson } from '../../engines/big-json.js';
 import type { Dispatch } from '../server/dispatch.js';
 import type { Answer } from '../server/replies.js';
 import { isObject, Refusal } from '../server/validation.js';
@@ -22,7 +22,7 @@ export interface FrontendOptions {
 const json = (status: number, body: unknown): Answer => ({
   status,
   contentType: 'application/json',
-  body: stringifyExactJson(body),
+  body: stringifyBigJson(body),
 });
 const UNAVAILABLE = frontendError(503, 'Service Unavailable', 'Service temporarily unavailable');
 

@@ -1,6 +1,6 @@
 /** The system status server of a worker: health, metrics, adapters, and `/engine/<route>` by any method (contracts/dynamo.md 1.2, 1.3). */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseExactJson, stringifyExactJson } from '../../engines/exact-json.js';
+import { parseBigJson, stringifyBigJson } from '../../engines/big-json.js';
 import type { Core } from '../server/core.js';
 import type { Dispatch } from '../server/dispatch.js';
 import type { Answer } from '../server/replies.js';
@@ -22,7 +22,7 @@ export interface SystemPortOptions {
 const TEXT = 'text/plain; charset=utf-8';
 const plain = (status: number, body: string): Answer => ({ status, contentType: TEXT, body });
 /** JSON, but the content type does not say so. */
-const asText = (status: number, body: unknown): Answer => plain(status, stringifyExactJson(body));
+const asText = (status: number, body: unknown): Answer => plain(status, stringifyBigJson(body));
 const asJson = (status: number, body: unknown): Answer => ({ status, contentType: 'application/json', body });
 
 const ENDPOINTS = ['generate', 'rl', 'clear_kv_blocks', 'get_perf_metrics'];
@@ -95,7 +95,7 @@ function loras({ worker }: SystemPortOptions, request: Request, enabled: boolean
 function readBody(text: string): unknown {
   if (text === '') return {};
   try {
-    return parseExactJson(text);
+    return parseBigJson(text);
   } catch {
     return undefined;
   }
