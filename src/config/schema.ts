@@ -35,8 +35,10 @@ const byteSize = z.unknown().transform((value, context): number => {
   return z.NEVER;
 });
 
+/** What may follow the address (',workers=2') is the backend's to judge. */
 const engineUrl = text.superRefine((value, context) => {
-  const parsed = URL.canParse(value) ? new URL(value) : null;
+  const [address = ''] = value.split(',');
+  const parsed = URL.canParse(address) ? new URL(address) : null;
   if (parsed === null || !/^https?:$/.test(parsed.protocol)) {
     context.addIssue('must be an http:// or https:// address, such as http://10.0.0.5:8000');
   } else if (parsed.username !== '' || parsed.password !== '') {

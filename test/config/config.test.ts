@@ -101,6 +101,13 @@ test('engines may be written as strings', async () => {
   expect(options.engines).toEqual([{ backend: 'vllm', url: 'http://a:1' }, { url: 'http://b:2' }]);
 });
 
+test('an engine written as a string keeps what follows its address', async () => {
+  const options = await fromFile('engine = ["dynamo=http://a:9090,workers=2,inference=http://front:8000"]');
+  expect(options.engines).toEqual([
+    { backend: 'dynamo', url: 'http://a:9090,workers=2,inference=http://front:8000' },
+  ]);
+});
+
 describe('an error names the file, the key and what it may be', () => {
   test.each([
     ['transport = "ncl"', 'weightcast.toml: transport: must be one of "nccl", "filesystem", not "ncl"'],
