@@ -2,7 +2,7 @@
  * The one HTTP client for admin calls: deadlines, retry, credentials and bounds live here and in no dialect. Inference traffic
  * never shares its connections.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { Agent } from 'undici';
 import { WeightcastError } from '../errors.js';
 import type { Budget, Exchange, Reply } from './admin.js';
@@ -80,6 +80,8 @@ class PooledClient implements HttpClient {
   readonly #agents = new Map<string, { readonly origin: string; readonly agent: Agent }>();
   /** Agents that end with the requests that they carry. */
   readonly #leaving = new Set<Agent>();
+  /** Origins that have answered in this turn of the event loop. */
+  readonly #answered = new Set<string>();
   readonly #connectTimeoutMs: number;
   readonly #connections: number;
   readonly #budgets: Readonly<Record<Budget, Deadline>>;
@@ -129,6 +131,12 @@ class PooledClient implements HttpClient {
     }
   }
 
+  /** undici takes a connection for busy until the turn after its answer: what is asked before that gets a new one. */
+  #hasAnswered(origin: string): void {
+    this.#answered.add(origin);
+    setImmediate(() => this.#answered.delete(origin));
+  }
+
   async exchange<T>(engine: EngineTarget, exchange: Exchange<T>, options: ExchangeOptions = {}): Promise<T> {
     const site = { engine: engine.id, url: requestUrl(engine, exchange), operation: exchange.operation };
     if (this.#closing !== null) throw transportError({ code: 'UND_ERR_CLOSED' }, site);
@@ -167,8 +175,9 @@ class PooledClient implements HttpClient {
     },
   ): Promise<Reply> {
     const { signal, timeoutMs, waitedMs } = limits;
-    if (signal?.aborted) throw interrupted(signal, site, false);
     const { origin, prefix } = placeOf(engine, exchange);
+    if (this.#answered.has(origin)) await nextTurn();
+    if (signal?.aborted) throw interrupted(signal, site, false);
     const kind = exchange.limits ?? ANSWER_LIMITS[exchange.budget];
     const bounds = { ...kind, bytes: this.#maxBodyBytes ?? kind.bytes };
     const answer = new Answer(bounds);
@@ -192,6 +201,7 @@ class PooledClient implements HttpClient {
     try {
       const head = await trip.answer;
       if (head.status >= 500) this.#dropConnections(origin);
+      else this.#hasAnswered(origin);
       return { ...head, ...answer.read() };
     } catch (error) {
       throw transportError(error, site);

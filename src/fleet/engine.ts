@@ -31,21 +31,29 @@ export interface EngineFacts {
   readonly weightVersion: string | null;
 }
 
-/** Asks everything that an update must know, at once; tolerates what a version lacks. */
+/** Budget of all questions together where the caller gives none. */
+const PROBE_MS = 15_000;
+
+/**
+ * Asks everything that an update must know; tolerates what a version lacks. One question after the other, so over one connection: all at once are thousands of
+ * connections to a fleet of hundreds, and a busy machine then gives them up and opens them again without end.
+ */
 export async function probeEngine(engine: EngineLink, options: CallOptions): Promise<EngineFacts> {
   const { admin } = engine;
+  const endsAt = performance.now() + (options.timeoutMs ?? PROBE_MS);
+  const call = <T>(exchange: Exchange<T>): Promise<T> =>
+    engine.call(exchange, { ...options, timeoutMs: Math.max(1, endsAt - performance.now()) });
   const ask = async <T>(exchange: Exchange<T> | null): Promise<T | null> =>
-    exchange === null ? null : engine.call(exchange, options);
+    exchange === null ? null : call(exchange);
   try {
-    const [, workers, paused, models, processStart, weightVersion] = await Promise.all([
-      engine.call(admin.health(), options),
-      workersOf(engine, ask),
-      ask(admin.isPaused()),
-      engine.call(admin.listModels(), options),
-      ask(admin.processStart()).catch(() => null),
-      ask(admin.weightVersion()),
-    ]);
-    return { workers, paused, model: baseModel(models), processStart, weightVersion };
+    await call(admin.health());
+    const workers = await workersOf(engine, ask);
+    const paused = await ask(admin.isPaused());
+    const model = baseModel(await call(admin.listModels()));
+    const weightVersion = await ask(admin.weightVersion());
+    // The last: where it fails or hangs, nothing else waits for it.
+    const processStart = await ask(admin.processStart()).catch(() => null);
+    return { workers, paused, model, processStart, weightVersion };
   } catch (error) {
     throw asWeightcastError(error, 'WC_ENGINE_UNREACHABLE', { engine: engine.id, phase: 'preflight' });
   }

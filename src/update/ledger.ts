@@ -31,7 +31,7 @@ export class Ledger {
   readonly #began = performance.now();
   readonly #phases: { phase: Phase; ms: number }[] = [];
   readonly #emit: (event: UpdateEvent) => void;
-  readonly notes: string[] = [];
+  readonly #noted = new Set<string>();
   #phase: { readonly phase: Phase; readonly atMs: number } | null = null;
 
   constructor(engines: readonly LedgerEngine[], emit: (event: UpdateEvent) => void) {
@@ -64,6 +64,11 @@ export class Ledger {
     return account;
   }
 
+  /** Each once, in order. */
+  get notes(): string[] {
+    return [...this.#noted];
+  }
+
   get phase(): Phase | null {
     return this.#phase?.phase ?? null;
   }
@@ -82,8 +87,8 @@ export class Ledger {
   }
 
   note(text: string): void {
-    if (this.notes.includes(text)) return;
-    this.notes.push(text);
+    if (this.#noted.has(text)) return;
+    this.#noted.add(text);
     this.#emit({ kind: 'note', text });
   }
 

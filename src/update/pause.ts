@@ -3,6 +3,7 @@ import type { PauseMode } from '../engines/admin.js';
 import { asWeightcastError, WeightcastError } from '../errors.js';
 import { type EngineLink, onAll } from '../fleet/engine.js';
 import { type Attempt, enginesIn } from './attempt.js';
+import { warmUp } from './warm-up.js';
 
 /**
  * Pauses every engine. If one can't be paused, those that were untouched are resumed and the error is thrown: the fleet serves the old version.
@@ -11,6 +12,7 @@ import { type Attempt, enginesIn } from './attempt.js';
  */
 export async function pauseAll(attempt: Attempt): Promise<void> {
   const { ledger, settings, engines, signal, journal } = attempt;
+  await warmUp(attempt);
   ledger.enter('pause');
   signal.throwIfAborted();
   await journal.ask(

@@ -31,6 +31,19 @@ describe('what a request looks like', () => {
     );
   });
 
+  it('goes over the connection of the answer before, also when it follows at once', async () => {
+    await withServer(
+      (_, response) => sendJson(response, 200, {}),
+      async ({ target, received }) => {
+        await withClient({}, async (http) => {
+          for (let i = 0; i < 5; i += 1) await http.exchange(target, call());
+        });
+        expect(received).toHaveLength(5);
+        expect(new Set(received.map(({ port }) => port)).size).toBe(1);
+      },
+    );
+  });
+
   it('says application/json on a POST without a body, whatever the extra headers say, and nothing on a GET', async () => {
     await withServer(
       (_, response) => sendJson(response, 200, {}),
