@@ -5,8 +5,10 @@ import { type DynamoCall, DynamoProcess, type DynamoStart } from './dynamo/proce
 import type { ReferenceFaults } from './faults.js';
 import { listen } from './listen.js';
 import { Peer } from './peer.js';
+import { type PrimeRlFaults, RouteFaults } from './prime-rl/faults.js';
+import { type PrimeRlStart, primeRlDispatch } from './prime-rl/routes.js';
 import { Core } from './server/core.js';
-import { dispatcher } from './server/dispatch.js';
+import { type Dispatch, dispatcher } from './server/dispatch.js';
 import { profileOf, type VllmVersion } from './server/profile.js';
 import { startWorkerProcesses, startWorkersHere } from './worker-processes.js';
 import type { Workers } from './workers.js';
@@ -32,6 +34,8 @@ export interface EngineStart {
   readonly faults: ReferenceFaults;
   /** It is a Dynamo worker: its HTTP server is a system port. */
   readonly dynamo: DynamoStart | null;
+  /** It is a prime-rl server. */
+  readonly primeRl: (PrimeRlStart & { readonly routeFaults: PrimeRlFaults }) | null;
 }
 
 export interface EngineStarted {
@@ -44,6 +48,7 @@ export type EngineCall =
   | { readonly kind: 'start'; readonly options: EngineStart }
   | { readonly kind: 'digests' }
   | { readonly kind: 'faults'; readonly faults: ReferenceFaults }
+  | { readonly kind: 'route-faults'; readonly faults: PrimeRlFaults }
   | { readonly kind: 'state' }
   | { readonly kind: 'reset' }
   | { readonly kind: 'dynamo'; readonly call: DynamoCall }
@@ -58,6 +63,7 @@ const CLOSE_MS = 1000;
 let workers: Workers | null = null;
 let core: Core | null = null;
 let dynamo: DynamoProcess | null = null;
+const routeFaults = new RouteFaults({});
 let closing = false;
 
 async function start(options: EngineStart): Promise<EngineStarted> {
@@ -73,6 +79,7 @@ async function start(options: EngineStart): Promise<EngineStarted> {
           exitSoon();
         }
       });
+  routeFaults.replace(options.primeRl?.routeFaults ?? {});
   core = new Core({ ...options, profile: profileOf(options.version) }, workers, exitSoon);
   dynamo = options.dynamo === null ? null : new DynamoProcess(core, options.dynamo);
   const { pids, vocabulary } = workers;
@@ -80,10 +87,16 @@ async function start(options: EngineStart): Promise<EngineStarted> {
   const server = await listen({
     host: options.host,
     port: options.port,
-    dispatch: dynamo?.dispatch ?? dispatcher(core, options),
+    dispatch: dispatchOf(core, options),
     record: (exchange) => parent.notify(exchange),
   });
   return { port: (server.address() as AddressInfo).port, workers: pids, vocabulary };
+}
+
+function dispatchOf(engine: Core, options: EngineStart): Dispatch {
+  if (dynamo !== null) return dynamo.dispatch;
+  if (options.primeRl === null) return dispatcher(engine, options);
+  return routeFaults.wrap(primeRlDispatch(engine, options.primeRl, options.apiKey));
 }
 
 function exitSoon(): void {
@@ -98,12 +111,15 @@ async function serve(call: EngineCall): Promise<unknown> {
       return workers?.checksums();
     case 'faults':
       return workers?.setFaults(call.faults);
+    case 'route-faults':
+      return routeFaults.replace(call.faults);
     case 'state':
       return core?.state();
     case 'reset':
       // The workers first: what waits in one of them holds the core.
       await workers?.reset();
       dynamo?.reset();
+      routeFaults.replace({});
       return core?.reset();
     case 'dynamo':
       return dynamo?.call(call.call);

@@ -4,12 +4,13 @@ import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { WeightcastError } from '../errors.js';
 import { emulatorLibraries } from '../native.js';
-import type { DynamoCall, DynamoStart } from './dynamo/process.js';
+import type { DynamoCall } from './dynamo/process.js';
 import type { EngineStart, EngineStarted } from './engine-main.js';
 import { spawnProgram } from './entry.js';
 import type { ReferenceFaults } from './faults.js';
 import type { RecordedExchange } from './listen.js';
 import { Peer } from './peer.js';
+import type { PrimeRlFaults } from './prime-rl/faults.js';
 import { isRunning } from './processes.js';
 import type { EngineState } from './server/core.js';
 import { isVllmVersion, VLLM_VERSIONS, type VllmVersion } from './server/profile.js';
@@ -129,6 +130,11 @@ export class ReferenceEngine {
     await this.#peer.call({ kind: 'faults', faults });
   }
 
+  /** Replaces what goes wrong at the routes of a prime-rl server. */
+  async setRouteFaults(faults: PrimeRlFaults): Promise<void> {
+    await this.#peer.call({ kind: 'route-faults', faults });
+  }
+
   /** What it does at this moment, asked behind its HTTP server: also of an engine that is stuck. */
   state(): Promise<EngineState> {
     return this.#peer.call({ kind: 'state' });
@@ -216,15 +222,15 @@ class ExchangeRecord {
  * ```
  */
 export function startReferenceEngine(options: ReferenceEngineOptions): Promise<ReferenceEngine> {
-  return startEngineProcess(options, null);
+  return startEngineProcess(options, {});
 }
 
-/** @internal a reference engine, or the worker of a reference Dynamo */
+/** @internal a reference engine, or the server of another backend over the same processes */
 export async function startEngineProcess(
   options: ReferenceEngineOptions,
-  dynamo: DynamoStart | null,
+  guise: Partial<Pick<EngineStart, 'dynamo' | 'primeRl'>>,
 ): Promise<ReferenceEngine> {
-  const start = { ...withDefaults(options), dynamo };
+  const start: EngineStart = { ...withDefaults(options), dynamo: null, primeRl: null, ...guise };
   const child = spawnProgram('engine-main', 'pipe', start.workersInEngine ? start.environment : {});
   let stderr = '';
   child.stderr?.on('data', (text: Buffer) => {
@@ -264,7 +270,7 @@ export async function startEngineProcess(
   }
 }
 
-function withDefaults(options: ReferenceEngineOptions): Omit<EngineStart, 'dynamo'> {
+function withDefaults(options: ReferenceEngineOptions): Omit<EngineStart, 'dynamo' | 'primeRl'> {
   // Called from JavaScript too, where nothing has checked it.
   if (typeof (options as Partial<ReferenceEngineOptions> | undefined)?.model !== 'string') {
     throw new WeightcastError(

@@ -21,6 +21,9 @@ export {
 } from './engine.js';
 export type { ReferenceFaults } from './faults.js';
 export type { RecordedExchange } from './listen.js';
+export type { PrimeRlFaults, PrimeRlRouteFault } from './prime-rl/faults.js';
+export { PRIME_RL_RELEASES, type PrimeRlRelease } from './prime-rl/releases.js';
+export { type ReferencePrimeRlOptions, startReferencePrimeRl } from './prime-rl/start.js';
 export type { EngineState } from './server/core.js';
 export { VLLM_VERSIONS, type VllmVersion } from './server/profile.js';
 export { type SimulatedFleet, type SimulateOptions, simulateFleet } from './simulate.js';

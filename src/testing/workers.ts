@@ -55,6 +55,10 @@ export class Workers implements WorkerGroup {
     );
   }
 
+  async receiveStream(): Promise<void> {
+    await this.#all({ kind: 'receive-stream' });
+  }
+
   async leave(): Promise<void> {
     await this.#all({ kind: 'leave' });
   }

@@ -134,15 +134,17 @@ async function startWorker(
   const process = await startEngineProcess(
     { ...options, ...engine, version: VLLM, host: '127.0.0.1' },
     {
-      instanceId,
-      namespace: options.namespace ?? 'dynamo',
-      component: COMPONENT,
-      ready: true,
-      hasSystemPort,
-      initTimeoutMs: options.initTimeoutMs ?? 30_000,
-      lora: options.lora ?? true,
-      loraHotSwap: options.loraHotSwap ?? false,
-      faults: routeFaults,
+      dynamo: {
+        instanceId,
+        namespace: options.namespace ?? 'dynamo',
+        component: COMPONENT,
+        ready: true,
+        hasSystemPort,
+        initTimeoutMs: options.initTimeoutMs ?? 30_000,
+        lora: options.lora ?? true,
+        loraHotSwap: options.loraHotSwap ?? false,
+        faults: routeFaults,
+      },
     },
   );
   return new ReferenceDynamoWorker(process, { instanceId, hasSystemPort });

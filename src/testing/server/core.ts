@@ -16,6 +16,8 @@ export interface WorkerGroup {
   join(order: JoinOrder): Promise<void>;
   /** One order a worker. */
   receive(orders: readonly ReceiveOrder[]): Promise<void>;
+  /** prime-rl's stream, which says itself what comes. */
+  receiveStream(): Promise<void>;
   leave(): Promise<void>;
   /** SHA-256 of each parameter, a map a worker. */
   checksums(): Promise<readonly ReadonlyMap<string, string>[]>;

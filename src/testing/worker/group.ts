@@ -7,6 +7,7 @@ import type { ReceiveFault } from '../faults.js';
 import { type JoinOrder, type ReceiveOrder, WorkerError } from '../server/transfer-info.js';
 import type { Parameters } from './parameters.js';
 import { type Broadcast, broadcastsOf, requireViewable } from './receive-plan.js';
+import { receiveStream } from './stream.js';
 
 /** torch's default for a store. */
 const STORE_TIMEOUT_MS = 300_000;
@@ -93,6 +94,32 @@ export class Group {
         received += 1;
         await load(order, broadcast, parameters, (offset, byteLength) => buffer.read(offset, byteLength));
       }
+      await fault?.after(received);
+    } finally {
+      await staging.free();
+    }
+  }
+
+  /** Receives and loads prime-rl's stream: what arrived before a failure stays loaded, and what is still to come is the next receive's. */
+  async receiveStream(parameters: Parameters, fault: ReceiveFault | null): Promise<void> {
+    const staging = new Staging(this.#communicator);
+    let received = 0;
+    try {
+      await receiveStream(parameters, async (byteLength) => {
+        await fault?.before(received);
+        const buffer = await staging.atLeast(byteLength);
+        if (byteLength > 0) {
+          await this.#communicator.broadcast({
+            buffer,
+            offset: 0,
+            byteLength,
+            root: 0,
+            timeoutMs: this.#timeoutMs,
+          });
+        }
+        received += 1;
+        return (offset, length) => buffer.read(offset, length);
+      });
       await fault?.after(received);
     } finally {
       await staging.free();

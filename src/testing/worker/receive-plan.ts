@@ -57,6 +57,13 @@ function torchType(name: string): TorchType {
   return type;
 }
 
+/** Bytes of one element, of a dtype that PyNccl can broadcast. */
+export function broadcastItemSize(dtypeName: string): number {
+  const { itemSize, broadcastable } = torchType(dtypeName);
+  if (!broadcastable) throw new WorkerError(`Unsupported dtype: torch.${dtypeName}`);
+  return itemSize;
+}
+
 function* tensorsOf(order: ReceiveOrder): Generator<Omit<ReceivedTensor, 'offset'>> {
   for (const [index, name] of order.names.entries()) {
     const dtypeName = order.dtypeNames[index] ?? '';

@@ -22,6 +22,7 @@ export type WorkerCall =
   | { readonly kind: 'load'; readonly directory: string }
   | { readonly kind: 'join'; readonly order: JoinOrder }
   | { readonly kind: 'receive'; readonly order: ReceiveOrder }
+  | { readonly kind: 'receive-stream' }
   | { readonly kind: 'leave' }
   /** Ends what the worker waits for, then puts it back to what it was at its start. */
   | { readonly kind: 'reset' }
@@ -80,7 +81,10 @@ export class Worker {
       case 'join':
         return this.#join(call.order);
       case 'receive':
-        await this.#receive(call.order);
+        await this.#receive((group, fault) => group.receive(call.order, this.#parameters, fault));
+        return this.#corrupt();
+      case 'receive-stream':
+        await this.#receive((group, fault) => group.receiveStream(this.#parameters, fault));
         return this.#corrupt();
       case 'leave':
         await this.#group?.leave();
@@ -127,12 +131,12 @@ export class Worker {
     await previous?.leave();
   }
 
-  async #receive(order: ReceiveOrder): Promise<void> {
+  async #receive(run: (group: Group, fault: ReceiveFault) => Promise<void>): Promise<void> {
     if (this.#group === null) {
       throw new WorkerError('NCCL weight transfer not initialized. Call init_transfer_engine() first.');
     }
     const fault = new ReceiveFault(this.#faults, this.#options.rank, this.#stop.signal);
-    await this.#group.receive(order, this.#parameters, fault).catch((error: unknown) => {
+    await run(this.#group, fault).catch((error: unknown) => {
       throw asWorkerError(error);
     });
   }

@@ -42,6 +42,10 @@ export class FakeWorkers implements WorkerGroup {
     this.weights = `received ${orders[0]?.names.join('+')}`;
   }
 
+  receiveStream(): Promise<void> {
+    return this.receive([]);
+  }
+
   async leave(): Promise<void> {
     this.calls.push('leave');
   }
