@@ -12,6 +12,8 @@ export interface RouteFault {
   readonly answer?: { readonly status: number; readonly body: unknown };
   /** It is applied, and the connection drops without an answer. */
   readonly drop?: boolean;
+  /** Only calls whose body contains this: 'start_weight_update', 'model_path'. */
+  readonly matching?: string;
   /** So many calls; default: all. */
   readonly times?: number;
 }
@@ -35,10 +37,11 @@ export class RouteFaults {
     this.#struck.clear();
   }
 
-  next(route: string): RouteFault | null {
+  next(route: string, body: string): RouteFault | null {
     const fault = this.#faults.routes?.[route];
+    if (fault === undefined || !body.includes(fault.matching ?? '')) return null;
     const struck = this.#struck.get(route) ?? 0;
-    if (fault === undefined || struck >= (fault.times ?? Number.POSITIVE_INFINITY)) return null;
+    if (struck >= (fault.times ?? Number.POSITIVE_INFINITY)) return null;
     this.#struck.set(route, struck + 1);
     return fault;
   }

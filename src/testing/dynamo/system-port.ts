@@ -118,7 +118,7 @@ async function engineRoute(
   if (body !== null && !isObject(body)) {
     return asText(200, { status: 'error', message: 'request body must be a JSON object' });
   }
-  const fault: RouteFault = faults.next(route) ?? {};
+  const fault: RouteFault = faults.next(route, request.text) ?? {};
   if (fault.delayMs !== undefined) await sleep(fault.delayMs);
   if (fault.refuse !== undefined) return asText(200, { status: 'error', message: fault.refuse });
   try {
