@@ -3,17 +3,15 @@
  *
  * A file has no secrets: it names the environment variables that hold them.
  */
-import { open } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { parse, TomlError } from 'smol-toml';
 import { describeIssues, type Origin } from './config/problems.js';
 import { type Settings, settingsSchema } from './config/schema.js';
+import { parseToml, readBounded } from './config/toml.js';
 import { WeightcastError } from './errors.js';
 import type { EngineSpec, FleetOptions, UpdateTimeouts } from './update/types.js';
 
 export type { Settings } from './config/schema.js';
 
-const LARGEST_FILE = 1 << 20;
 /** As a state_dir: none at all. */
 const NO_STATE = 'none';
 
@@ -87,6 +85,9 @@ export function fleetOptions(
           backend: engine.backend,
           apiKey: fromEnv(engine.api_key_env, 'api_key_env', env),
           headers: allHeaders(engine, env),
+          workers: engine.workers,
+          inferenceUrl: engine.inference,
+          parameters: engine.parameters,
         }),
     ),
     transport: settings.transport,
@@ -110,35 +111,6 @@ export function fleetOptions(
     // A command, unlike a library, may start a process of its own.
     guardian: settings.guardian ?? true,
   });
-}
-
-async function readBounded(path: string): Promise<string> {
-  try {
-    await using file = await open(path, 'r');
-    const { size } = await file.stat().then((stat) => (stat.isFile() ? stat : Promise.reject(notAFile)));
-    if (size > LARGEST_FILE)
-      throw invalid(`${path}: ${size} bytes; a configuration has at most ${LARGEST_FILE}`);
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(LARGEST_FILE), 0, LARGEST_FILE, 0);
-    return new TextDecoder('utf-8', { fatal: true }).decode(buffer.subarray(0, bytesRead));
-  } catch (cause) {
-    if (cause instanceof WeightcastError) throw cause;
-    throw invalid(
-      `${path}: cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`,
-      cause,
-    );
-  }
-}
-
-const notAFile = new Error('not a regular file');
-
-function parseToml(text: string, path: string): unknown {
-  try {
-    return parse(text, { maxDepth: 16, unsafeKeyBehaviour: 'throw' });
-  } catch (cause) {
-    if (!(cause instanceof TomlError)) throw cause;
-    const reason = cause.message.split('\n', 1)[0] ?? '';
-    throw invalid(`${path}:${cause.line}:${cause.column}: ${reason}`, cause);
-  }
 }
 
 function secretsInFile(settings: Settings, origin: Origin): string[] {

@@ -7,6 +7,7 @@ import { DEFAULT_TIMEOUTS } from '../update/types.js';
 /** What commander gives for the shared flags. */
 export interface FleetFlags extends Readonly<Record<string, unknown>> {
   readonly config?: string;
+  readonly primeRlConfig?: string;
   readonly json?: boolean;
   readonly quiet?: boolean;
 }
@@ -78,11 +79,16 @@ const FLAGS: readonly Flag[] = [
   },
   { flags: '--guardian', text: 'a process that puts the engines right if this one is killed', preset: 'on' },
   { flags: '--no-guardian', text: 'a killed push leaves engines paused until the next push or recover' },
+  {
+    flags: '--prime-rl-config <file>',
+    text: "prime-rl's own TOML file: its client and weight_broadcast tables; --config and the command line override it",
+  },
   { flags: '--config <file>', text: 'TOML file with the same options; the command line overrides it' },
 ];
 
 /** What a recovery needs: to reach the engines, and the state directory. */
-const REACHING = /^(-e,|--(api-key-env|header|header-env|timeout-\w+|state-dir|verify|config) )/;
+const REACHING =
+  /^(-e,|--(api-key-env|header|header-env|timeout-\w+|state-dir|verify|config|prime-rl-config) )/;
 
 /** @param only the flags whose texts it matches; default all of them */
 export function addFleetFlags(command: Command, only: RegExp = /^/): Command {
@@ -101,7 +107,7 @@ export function addReachingFlags(command: Command): Command {
 }
 
 const NUMBERS = new Set(['master_port', 'device', 'interval']);
-const OUTSIDE = new Set(['config', 'json', 'quiet', 'max_updates', 'from']);
+const OUTSIDE = new Set(['config', 'prime_rl_config', 'json', 'quiet', 'max_updates', 'from']);
 
 /** The flags under the file's names and types, not yet validated: text that is no number stays text, for the schema to refuse. */
 export function flagSettings(flags: FleetFlags): Record<string, unknown> {
@@ -142,5 +148,14 @@ function headers(lines: unknown, flag: '--header' | '--header-env'): Record<stri
 export async function resolveSettings(flags: FleetFlags): Promise<Settings> {
   const { mergeSettings, readSettingsFile, validateSettings } = await import('../config.js');
   const given = validateSettings(flagSettings(flags), { kind: 'flags' });
-  return flags.config === undefined ? given : mergeSettings(await readSettingsFile(flags.config), given);
+  const filed =
+    flags.config === undefined ? given : mergeSettings(await readSettingsFile(flags.config), given);
+  return flags.primeRlConfig === undefined
+    ? filed
+    : mergeSettings(await primeRlSettings(flags.primeRlConfig), filed);
+}
+
+async function primeRlSettings(path: string): Promise<Settings> {
+  const { readPrimeRlFile } = await import('../config/prime-rl.js');
+  return (await readPrimeRlFile(path)).settings;
 }

@@ -54,6 +54,9 @@ const engineTable = z.strictObject({
   api_key_env: envName.optional(),
   headers: z.record(headerName, headerValue).optional(),
   headers_from_env: z.record(headerName, envName).optional(),
+  workers: whole(1, 65_536).optional(),
+  inference: engineUrl.optional(),
+  parameters: z.record(z.string().regex(/^[a-z][a-z0-9_]*$/, 'is not a name'), text).optional(),
 });
 
 /** 'vllm=http://host:8000' is short for { backend = "vllm", url = "http://host:8000" }. */

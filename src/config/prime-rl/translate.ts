@@ -1,0 +1,172 @@
+/** From prime-rl's names to weightcast's. */
+import { shareWorkers } from '../../fleet/shares.js';
+import type { Settings } from '../schema.js';
+import type { BroadcastTable, ClientTable } from './schema.js';
+import { broadcastTable, clientTable, invalid, launchedWorkers } from './tables.js';
+
+/** What prime-rl takes when nothing is said. */
+const DEFAULTS = { baseUrl: 'http://localhost:8000/v1', apiKeyVar: 'VLLM_API_KEY', dynamoRlPort: 8001 };
+
+/** Engines that are found, rather than listed. */
+export type PrimeRlDiscovery =
+  | { readonly kind: 'dynamo'; readonly listeners: readonly string[] }
+  | {
+      readonly kind: 'dns';
+      readonly hostname: string;
+      readonly port: number;
+      readonly syncIntervalMs: number;
+    };
+
+/** A prime-rl file as weightcast understands it. */
+export interface PrimeRlConfig {
+  /** Of the update, under weightcast's names; without engines where they have to be found. */
+  readonly settings: Settings;
+  readonly discovery: PrimeRlDiscovery | null;
+  readonly inference: {
+    readonly transport: 'vllm_generate' | 'dynamo_chat';
+    /** Without /v1: the router where there is one. */
+    readonly urls: readonly string[];
+    /** Header name → field of a rollout's state. */
+    readonly headersFromState: Readonly<Record<string, string>>;
+  };
+  readonly skipModelCheck: boolean;
+  readonly waitForReadyMs: number;
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** @throws WeightcastError WC_CONFIG_INVALID, which names the key */
+export function translate(file: unknown, env: Environment): PrimeRlConfig {
+  const client = clientTable(file);
+  const broadcast = broadcastTable(file);
+  refuse(client, broadcast);
+  const isDynamo = client.backend === 'dynamo' || client.dynamo?.enabled === true;
+  const served = list(client.base_url ?? DEFAULTS.baseUrl).map(origin);
+  const discovery = discoveryOf(client, isDynamo, served);
+  const urls = discovery === null ? list(client.admin_base_url ?? served).map(origin) : [];
+  const workers =
+    broadcast?.type === 'nccl' && urls.length > 0 ? workersOf(urls, broadcast, launchedWorkers(file)) : null;
+  const engine = urls.map((url, index) => ({
+    url,
+    backend: isDynamo ? 'dynamo' : 'prime-rl',
+    ...(workers === null ? {} : { workers: workers[index] ?? 1 }),
+    ...(isDynamo ? { inference: served[0] ?? url } : {}),
+    // Its workers are prime-rl's worker extension then, whose methods join and receive.
+    ...(isDynamo && broadcast?.type === 'nccl' ? { parameters: { rpc: 'prime-rl' } } : {}),
+  }));
+  return {
+    settings: {
+      ...(engine.length === 0 ? {} : { engine }),
+      ...access(client, env),
+      ...transfer(broadcast),
+    },
+    discovery,
+    inference: {
+      transport: isDynamo ? 'dynamo_chat' : 'vllm_generate',
+      urls: client.router_url === undefined ? served : [origin(client.router_url)],
+      headersFromState: client.extra_headers_from_state ?? {},
+    },
+    skipModelCheck: client.skip_model_check ?? false,
+    waitForReadyMs: (client.wait_for_ready_timeout ?? 1_800) * 1000,
+  };
+}
+
+/** What can't work, by name, before anything is asked of an engine. */
+function refuse({ elastic, backend, dynamo }: ClientTable, broadcast: BroadcastTable | null): void {
+  const because = (key: string, reason: string) => invalid(`weight_broadcast.${key}: ${reason}`);
+  if (broadcast?.type === 'nixl') {
+    throw because(
+      'type',
+      'nixl is a pull by RDMA through ModelExpress, which weightcast does not speak; nccl and filesystem work',
+    );
+  }
+  if (broadcast?.quantize_in_weight_transfer === true) {
+    throw because(
+      'quantize_in_weight_transfer',
+      "prime-rl's model code makes the FP8 kernel format as it sends; weightcast sends a checkpoint as it is: set it to false",
+    );
+  }
+  if (broadcast?.save_format === 'torch') {
+    throw because('save_format', 'torch files are pickles, which weightcast does not read: save safetensors');
+  }
+  if (elastic !== undefined && (backend === 'dynamo' || dynamo?.enabled === true)) {
+    throw invalid('client.elastic: Dynamo finds its own workers; leave it out, or name admin_base_url');
+  }
+}
+
+function discoveryOf(
+  client: ClientTable,
+  isDynamo: boolean,
+  served: readonly string[],
+): PrimeRlDiscovery | null {
+  const { elastic, admin_base_url: named, rl_base_url: listeners, dynamo } = client;
+  if (elastic !== undefined) {
+    const { hostname, port = 8000, sync_interval: syncSeconds = 5 } = elastic;
+    return { kind: 'dns', hostname, port, syncIntervalMs: syncSeconds * 1000 };
+  }
+  if (!isDynamo || named !== undefined) return null;
+  const said = dynamo?.discovery_url ?? listeners;
+  // DYN_RL_PORT of prime-rl's own process would say another.
+  return { kind: 'dynamo', listeners: said === undefined ? served.map(onRlPort) : list(said).map(origin) };
+}
+
+function onRlPort(url: string): string {
+  const listener = new URL(url);
+  listener.port = String(DEFAULTS.dynamoRlPort);
+  return listener.origin;
+}
+
+function workersOf(
+  urls: readonly string[],
+  { inference_world_size: said }: BroadcastTable,
+  launched: number | null,
+): readonly number[] {
+  const worldSize = said ?? launched;
+  if (worldSize === null) {
+    throw invalid('weight_broadcast.inference_world_size: not given, and no [inference] table says it', {
+      remedy: "Add it: the GPU workers of all engines, which prime-rl's launcher counts.",
+    });
+  }
+  return shareWorkers(
+    urls.map((id) => ({ id, workers: null })),
+    worldSize,
+  );
+}
+
+/** The key, where the environment has one that is not prime-rl's "EMPTY"; headers whose variable is not set are left out, as prime-rl does. */
+function access({ api_key_var, headers, headers_from_env }: ClientTable, env: Environment): Settings {
+  const variable = api_key_var ?? DEFAULTS.apiKeyVar;
+  const key = env[variable];
+  const present = Object.entries(headers_from_env ?? {}).filter(([, name]) => (env[name] ?? '') !== '');
+  return {
+    ...(key === undefined || key === '' || key === 'EMPTY' ? {} : { api_key_env: variable }),
+    ...(headers === undefined ? {} : { headers }),
+    ...(present.length === 0 ? {} : { headers_from_env: Object.fromEntries(present) }),
+  };
+}
+
+function transfer(broadcast: BroadcastTable | null): Settings {
+  if (broadcast === null) return {};
+  const { type, host, port, timeout } = broadcast;
+  if (type !== 'nccl') return { transport: 'filesystem' };
+  return {
+    transport: 'nccl',
+    ...(host === undefined || host === '0.0.0.0'
+      ? {}
+      : { master_address: host === 'localhost' ? '127.0.0.1' : host }),
+    master_port: port ?? 29_501,
+    timeouts: { rendezvous: timeout ?? 1_200 },
+  };
+}
+
+function list(value: string | readonly string[]): readonly string[] {
+  return typeof value === 'string' ? [value] : value;
+}
+
+/** prime-rl's addresses end in /v1, and its admin routes do not begin with it. */
+function origin(url: string): string {
+  if (!/^https?:\/\//i.test(url) || !URL.canParse(url)) {
+    throw invalid(`client: ${url.replace(/\/\/.*@/s, '//…@').slice(0, 200)} is not an http or https address`);
+  }
+  return url.replace(/\/+$/, '').replace(/\/v1$/, '');
+}
