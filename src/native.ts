@@ -27,12 +27,12 @@ export interface NativeRuntime {
   /** True when the libraries say that they emulate. Only for labels: nothing behaves differently. */
   readonly emulated: boolean;
   devices(): DeviceInfo[];
-  /** Free and total bytes of a device. */
-  memory(device: number): Promise<{ free: number; total: number }>;
+  /** Free and total bytes of a device. Without `timeoutMs` this and the next two may last for the limit of calls (`open`). */
+  memory(device: number, timeoutMs?: number | null): Promise<{ free: number; total: number }>;
   /** ncclGetUniqueId: 128 bytes. This process must live until every rank has joined. */
-  uniqueId(): Promise<Uint8Array>;
+  uniqueId(timeoutMs?: number | null): Promise<Uint8Array>;
   /** Starts the thread that owns one communicator, with the device's primary context current. */
-  communicator(device: number): Promise<NativeCommunicator>;
+  communicator(device: number, timeoutMs?: number | null): Promise<NativeCommunicator>;
 }
 
 export type CommunicatorState = 'idle' | 'initializing' | 'ready' | 'failed' | 'aborted' | 'closed';
@@ -59,8 +59,8 @@ export interface NativeCommunicator {
   openIpc(handle: Uint8Array, byteLength: number): Promise<NativeDeviceBuffer>;
   /** Opens the files, allocates the slots and stages the first frames; nothing is sent before `run`. Also before `init`. */
   prepare(plan: NativePlan, timeoutMs: number): Promise<NativeTransfer>;
-  /** 0 when all is well, else the ncclResult_t. */
-  asyncError(): Promise<number>;
+  /** 0 when all is well, else the ncclResult_t. Without `timeoutMs` it may last for the limit of calls. */
+  asyncError(timeoutMs?: number | null): Promise<number>;
   /** Aborts whatever runs, also an init; afterwards the communicator is dead. Safe in every state; resolves within a second. */
   abort(): Promise<void>;
   /** Destroys a communicator with no unfinished operation; aborts it otherwise, and whatever still runs at the deadline. */
@@ -164,7 +164,9 @@ export interface NativeHash {
 
 export interface Binding {
   /**
-   * Opens both libraries off the event loop. null searches: a copy already loaded, the soname, the usual site-packages folders.
+   * Opens both libraries off the event loop. null searches: a copy already loaded, the soname, the usual site-packages folders. The
+   * environment counts as it is at the call; what the libraries themselves look for in it (CUDA_*, NCCL_*) they read on other threads, at
+   * their first use, so set it before.
    *
    * No call of either library may last longer than callLimitMs (60 s), or the deadline of whoever waits for it plus a second: it then
    * ends in WC_NATIVE_STUCK, and what it holds is left behind.

@@ -1,77 +1,13 @@
-// Communicators over the emulated libraries, without Node. One fault a process: the program runs itself once
-// for each.
-#include <spawn.h>
-#include <sys/wait.h>
-
-#include <cstdlib>
-#include <future>
+// Communicators over the emulated libraries, without Node.
 #include <string_view>
 #include <thread>
 
-#include "core/communicator.h"
 #include "core/limited.h"
 #include "core/stray_roots.h"
-#include "core_check.h"
-
-extern char** environ;
-
-/// glibc frees the thread-local memory of a library that was opened late where ThreadSanitizer does not see it.
-extern "C" __attribute__((visibility("default"))) const char* __tsan_default_suppressions() {
-  return "race:_dl_deallocate_tls\n";
-}
+#include "core_ranks.h"
 
 namespace weightcast {
 namespace {
-
-constexpr double kLong = 30'000;
-
-std::shared_ptr<const Runtime> open(double call_limit_ms = kLong) {
-  return Runtime::open({EMULATED_CUDA_LIBRARY, EMULATED_NCCL_LIBRARY}, call_limit_ms);
-}
-
-/// The outcome of an operation; fails the test when it has none in time.
-template <class T, class Start>
-Outcome<T> outcome(Start start) {
-  auto promise = std::make_shared<std::promise<Outcome<T>>>();
-  auto future = promise->get_future();
-  start([promise](Outcome<T> value) { promise->set_value(std::move(value)); });
-  CORE_CHECK(future.wait_for(std::chrono::seconds(60)) == std::future_status::ready);
-  return future.get();
-}
-
-template <class T>
-bool failed_with(const Outcome<T>& value, std::string_view error_code) {
-  return value.index() == 1 && std::get<1>(value).is(error_code);
-}
-
-struct Rank {
-  explicit Rank(const std::shared_ptr<const Runtime>& runtime)
-      : thread(CommunicatorThread::start(runtime, 0)), communicator(thread) {}
-
-  Outcome<Unit> enter() {
-    return outcome<Unit>([&](Done<Unit> done) { communicator.enter(std::move(done)); });
-  }
-  Outcome<Unit> init(const Membership& membership, double timeout_ms = kLong) {
-    return outcome<Unit>(
-        [&](Done<Unit> done) { communicator.init(membership, timeout_ms, std::move(done)); });
-  }
-  Outcome<BufferId> allocate(std::uint64_t bytes) {
-    return outcome<BufferId>([&](Done<BufferId> done) { communicator.allocate(bytes, std::move(done)); });
-  }
-  Outcome<Unit> broadcast(BufferId buffer, std::uint64_t bytes, double timeout_ms) {
-    return outcome<Unit>(
-        [&](Done<Unit> done) { communicator.broadcast({buffer, 0, bytes, 0}, timeout_ms, std::move(done)); });
-  }
-  void destroy(double timeout_ms) {
-    outcome<Unit>([&](Done<Unit> done) { communicator.destroy(timeout_ms, std::move(done)); });
-  }
-  void abort() {
-    outcome<Unit>([&](Done<Unit> done) { communicator.abort(std::move(done)); });
-  }
-
-  std::shared_ptr<CommunicatorThread> thread;
-  Communicator communicator;
-};
 
 void two_ranks_sum_broadcast_and_leave_again_and_again() {
   const auto runtime = open();
@@ -166,6 +102,21 @@ void a_copy_to_memory_that_may_be_gone_ends_with_the_stop() {
   CORE_CHECK(failed_with(write, code::kClosed));  // and nullptr was not read
 }
 
+void the_environment_counts_as_it_was_when_somebody_asked() {
+  const auto before = Variables::now();
+  setenv("NCCL_COMM_ID", "127.0.0.1:5000", 1);
+  const auto refused = [](const Variables& variables) {
+    const auto opened = capture<std::shared_ptr<const Runtime>>([&] {
+      return Runtime::open({EMULATED_CUDA_LIBRARY, EMULATED_NCCL_LIBRARY, variables});
+    });
+    return failed_with(opened, code::kConfig);
+  };
+  CORE_CHECK(!refused(before));
+  const auto after = Variables::now();
+  unsetenv("NCCL_COMM_ID");
+  CORE_CHECK(refused(after));
+}
+
 void ids_that_nobody_joins_are_limited() {
   const auto runtime = open();
   std::thread([] {}).join();  // the first thread of a process brings a sanitizer's own
@@ -178,10 +129,6 @@ void ids_that_nobody_joins_are_limited() {
   CORE_CHECK(made == StrayRoots::kMost);
 }
 
-struct Test {
-  const char* fault;
-  void (*run)();
-};
 constexpr Test kTests[] = {
     {"", two_ranks_sum_broadcast_and_leave_again_and_again},
     {"", an_unfinished_broadcast_is_interrupted_by_the_deadline_of_a_destroy},
@@ -189,30 +136,11 @@ constexpr Test kTests[] = {
     {"hang=ncclBroadcast", a_broadcast_that_hangs_is_given_up_at_its_deadline_with_all_that_waits_behind_it},
     {"hang=cuInit", an_init_that_hangs_is_given_up_while_its_library_is_asked},
     {"", a_copy_to_memory_that_may_be_gone_ends_with_the_stop},
+    {"", the_environment_counts_as_it_was_when_somebody_asked},
     {"", ids_that_nobody_joins_are_limited},
 };
 
 }  // namespace
 }  // namespace weightcast
 
-int main(int count, char** arguments) {
-  using namespace weightcast;
-  if (count == 2) {
-    kTests[std::atoi(arguments[1])].run();
-    return 0;
-  }
-  int failures = 0;
-  for (std::size_t i = 0; i < std::size(kTests); ++i) {
-    std::string self = "/proc/self/exe", index = std::to_string(i);
-    char* command[] = {self.data(), index.data(), nullptr};
-    setenv("WEIGHTCAST_EMULATOR_FAULTS", kTests[i].fault, 1);
-    pid_t child = 0;
-    int status = 0;
-    CORE_CHECK(posix_spawn(&child, self.c_str(), nullptr, nullptr, command, environ) == 0);
-    CORE_CHECK(waitpid(child, &status, 0) == child);
-    if (status == 0) continue;
-    std::fprintf(stderr, "test %zu (%s) ended with status %d\n", i, kTests[i].fault, status);
-    ++failures;
-  }
-  return failures == 0 ? 0 : 1;
-}
+int main(int count, char** arguments) { return weightcast::run_each(weightcast::kTests, count, arguments); }

@@ -77,15 +77,31 @@ void a_job_is_settled_once() {
 void deadlines_are_seen_when_they_have_passed() {
   JobLedger ledger;
   const auto none = ledger.add({}, [](const Error&) {});
-  const auto later = ledger.add({Deadline::after(60'000), true}, [](const Error&) {});
+  const auto later = ledger.add({.deadline = Deadline::after(60'000), .ends = true}, [](const Error&) {});
   CORE_CHECK(!ledger.overdue(Clock::now()) && !ledger.ending_due());
-  const auto past = ledger.add({Deadline::after(-1)}, [](const Error&) {});
+  const auto past = ledger.add({.deadline = Deadline::after(-1)}, [](const Error&) {});
   CORE_CHECK(ledger.overdue(Clock::now()) && !ledger.ending_due());
   CORE_CHECK(!ledger.overdue(Clock::now() - std::chrono::seconds(1)));
   CORE_CHECK(ledger.take(past) && !ledger.overdue(Clock::now()));
-  ledger.add({Deadline::after(-1), true}, [](const Error&) {});
+  ledger.add({.deadline = Deadline::after(-1), .ends = true}, [](const Error&) {});
   CORE_CHECK(ledger.ending_due());
   CORE_CHECK(ledger.take(none) && ledger.take(later));
+}
+
+void a_job_whose_turn_has_not_come_is_late_at_its_deadline() {
+  JobLedger ledger;
+  int late = 0;
+  const auto fail = [&](const Error&) { ++late; };
+  const auto begun = ledger.add({.deadline = Deadline::after(-1)}, fail);
+  const auto waits = ledger.add({.deadline = Deadline::after(-1)}, fail);
+  const auto patient = ledger.add({.deadline = Deadline::after(60'000)}, fail);
+  const auto endless = ledger.add({}, fail);
+  CORE_CHECK(ledger.begin(begun));
+  for (const auto& settle : ledger.take_late(Clock::now())) settle(Error(code::kNcclTimeout, "late"));
+  CORE_CHECK(late == 1);
+  CORE_CHECK(!ledger.begin(waits) && !ledger.take(waits));
+  CORE_CHECK(ledger.take(begun));
+  CORE_CHECK(ledger.begin(patient) && ledger.begin(endless));
 }
 
 void a_watcher_sleeps_until_there_is_a_job_and_ends_when_there_are_no_more() {
@@ -112,5 +128,6 @@ int main() {
   a_call_that_has_returned_is_not_given_up();
   a_job_is_settled_once();
   deadlines_are_seen_when_they_have_passed();
+  a_job_whose_turn_has_not_come_is_late_at_its_deadline();
   a_watcher_sleeps_until_there_is_a_job_and_ends_when_there_are_no_more();
 }

@@ -158,7 +158,7 @@ export class NcclSender {
     }
     await this.#dropGroup();
     ledger.enter('rendezvous');
-    const memory = await runtime.memory(settings.device);
+    const memory = await runtime.memory(settings.device, settings.timeouts.rendezvous);
     if (memory.free < deviceBytes) {
       throw new WeightcastError(
         'WC_CUDA_OUT_OF_MEMORY',

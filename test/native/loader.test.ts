@@ -18,12 +18,18 @@ async function failure(work: Promise<unknown>): Promise<WeightcastError> {
 }
 
 /** open() in a process of its own, which has not loaded anything yet. */
-async function openElsewhere(env: Record<string, string>, cuda: string | null, nccl: string | null) {
+async function openElsewhere(
+  env: Record<string, string>,
+  cuda: string | null,
+  nccl: string | null,
+  changedMeanwhile: Record<string, string> = {},
+) {
   const program = `
     const addon = require(${JSON.stringify(process.env['WEIGHTCAST_ADDON'] ?? 'build/Release/weightcast.node')});
     addon.open(${JSON.stringify(cuda)}, ${JSON.stringify(nccl)}).then(
       (runtime) => console.log(JSON.stringify({ cuda: runtime.cudaLibrary, nccl: runtime.ncclLibrary })),
-      (error) => console.log(JSON.stringify({ code: error.code, message: error.message })));`;
+      (error) => console.log(JSON.stringify({ code: error.code, message: error.message })));
+    Object.assign(process.env, ${JSON.stringify(changedMeanwhile)});`;
   const { stdout } = await promisify(execFile)(
     process.execPath,
     ['-e', program.replace('require("build', 'require("./build')],
@@ -82,6 +88,20 @@ describe('open', () => {
     const missing = await openElsewhere({ WEIGHTCAST_NCCL_LIBRARY: '/nowhere' }, libraries.cuda, null);
     expect(missing.code).toBe('WC_NCCL_NOT_FOUND');
     expect(missing.message).toContain('WEIGHTCAST_NCCL_LIBRARY');
+  });
+
+  it('takes the environment as it is at the call: another thread must not read it while JavaScript writes', async () => {
+    const opened = await openElsewhere(
+      { WEIGHTCAST_CUDA_LIBRARY: libraries.cuda, WEIGHTCAST_NCCL_LIBRARY: libraries.nccl },
+      null,
+      null,
+      {
+        WEIGHTCAST_CUDA_LIBRARY: '/nowhere',
+        WEIGHTCAST_NCCL_LIBRARY: '/nowhere',
+        NCCL_COMM_ID: '127.0.0.1:1',
+      },
+    );
+    expect(opened).toEqual({ cuda: libraries.cuda, nccl: libraries.nccl });
   });
 
   it('finds the wheel of a virtual environment, and lists every place when there is none', async () => {

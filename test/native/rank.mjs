@@ -34,12 +34,12 @@ const operations = {
     runtime = await native().open(WEIGHTCAST_TEST_CUDA, WEIGHTCAST_TEST_NCCL, callLimitMs);
     return runtime.ncclVersion;
   },
-  async communicator() {
-    communicator = await runtime.communicator(0);
+  async communicator({ timeoutMs = null } = {}) {
+    communicator = await runtime.communicator(0, timeoutMs);
   },
-  memory: () => runtime.memory(0),
-  async uniqueId() {
-    return Buffer.from(await runtime.uniqueId()).toString('hex');
+  memory: ({ timeoutMs = null }) => runtime.memory(0, timeoutMs),
+  async uniqueId({ timeoutMs = null }) {
+    return Buffer.from(await runtime.uniqueId(timeoutMs)).toString('hex');
   },
   async join({ uniqueId, worldSize, rank, timeoutMs }) {
     await communicator.init({ uniqueId: Uint8Array.from(uniqueId), worldSize, rank, timeoutMs });
@@ -74,7 +74,7 @@ const operations = {
     await communicator.abort();
   },
   state: () => communicator.state,
-  asyncError: () => communicator.asyncError(),
+  asyncError: ({ timeoutMs = null }) => communicator.asyncError(timeoutMs),
   /** A group of this process alone, or with ranks that never come. */
   async initAlone({ worldSize = 1, timeoutMs = 10_000 }) {
     await communicator.init({ uniqueId: await runtime.uniqueId(), worldSize, rank: 0, timeoutMs });

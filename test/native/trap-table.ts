@@ -209,6 +209,10 @@ export const TRAPS: readonly Trap[] = [
       // One test for each call.
       hangs('at the limit of calls, by its name: '),
       hangs('at its own deadline: '),
+      hangs('when its caller has waited long enough: '),
+      hangs('ends a transfer at its deadline when it is a copy, not a call'),
+      core('hangs', 'a_copy_that_hangs_ends_a_staging_at_its_deadline'),
+      core('hangs', 'an_abort_ends_a_write_that_hangs'),
       hangs('does not hold up a destroy that frees memory: cuMemFree'),
       hangs('does not hold up an abort: cuMemFree'),
       hangs('does not hold up the end of the process'),

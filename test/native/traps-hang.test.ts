@@ -64,6 +64,28 @@ const byTheDeadline: readonly Hang[] = [
   },
 ];
 
+/** Before there is a communicator. */
+const byTheCaller: readonly Hang[] = [
+  {
+    call: 'cuMemGetInfo',
+    before: [['libraries']],
+    operation: 'memory',
+    argument: { timeoutMs: 200 },
+  },
+  {
+    call: 'ncclGetUniqueId',
+    before: [['libraries']],
+    operation: 'uniqueId',
+    argument: { timeoutMs: 200 },
+  },
+  {
+    call: 'cuDevicePrimaryCtxRetain',
+    before: [['libraries']],
+    operation: 'communicator',
+    argument: { timeoutMs: 200 },
+  },
+];
+
 async function within<T>(limitMs: number, work: Promise<T>): Promise<T> {
   const start = performance.now();
   const value = await work;
@@ -105,6 +127,27 @@ describe('a call that never returns', () => {
       });
     });
   }
+
+  for (const { call, before, operation, argument } of byTheCaller) {
+    it(`ends ${operation} when its caller has waited long enough: ${call}`, async () => {
+      await withPeer(new PeerProcess(`hang=${call}`), async (rank) => {
+        await prepare(rank, before);
+        const error = await within(200, rank.failure(operation, argument));
+        expect(error).toMatchObject({ code: STUCK, details: { call } });
+        expect(await within(0, rank.leave())).toBe(0);
+      });
+    });
+  }
+
+  it('ends a transfer at its deadline when it is a copy, not a call', async () => {
+    await withPeer(new PeerProcess('hang-in-copy=1'), async (rank) => {
+      await rank.call('open');
+      const error = await within(200, rank.failure('prepare', { byteLength: 65_536, timeoutMs: 200 }));
+      expect(error).toMatchObject({ code: STUCK, text: 'a copy on device 0 did not end within 200 ms' });
+      await within(0, rank.call('abort'));
+      expect(await within(0, rank.leave())).toBe(0);
+    });
+  });
 
   it('does not hold up a destroy that frees memory: cuMemFree', async () => {
     await withPeer(new PeerProcess('hang=cuMemFree'), async (rank) => {

@@ -34,6 +34,7 @@ constexpr Amount kAmounts[] = {
     {"die-after-broadcast", &Faults::die_after_broadcast},
     {"async-error", &Faults::async_error},
     {"out-of-memory", &Faults::out_of_memory_bytes},
+    {"hang-in-copy", &Faults::hang_in_copy},
 };
 
 constexpr std::string_view kCallsThatCanHang[] = {

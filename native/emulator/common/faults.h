@@ -25,6 +25,7 @@ struct Faults {
   std::uint64_t die_after_broadcast = 0;
   std::uint64_t async_error = 0;
   std::uint64_t out_of_memory_bytes = 0;
+  std::uint64_t hang_in_copy = 0;
   /** Calls that never return. */
   std::vector<std::string> hanging;
 };

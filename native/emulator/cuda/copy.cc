@@ -1,3 +1,6 @@
+#include <unistd.h>
+
+#include <atomic>
 #include <cstring>
 
 #include "common/faults.h"
@@ -17,6 +20,14 @@ CUresult check_place(Place place, const void* pointer, std::size_t bytes) {
   return known ? kSuccess : kInvalidValue;
 }
 
+/** The hang-in-copy fault: the stream, not the call, hangs. */
+void hang_in_copy_if_told() {
+  static std::atomic<std::uint64_t> copies{0};
+  const auto told = faults().hang_in_copy;
+  if (told == 0 || ++copies != told) return;
+  for (;;) pause();
+}
+
 /**
  * Copies from and to pageable host memory are finished when the call returns (the real driver stages them):
  * only pinned memory may be overtaken by the caller.
@@ -25,7 +36,10 @@ CUresult copy(Place to, void* target, Place from, const void* source, std::size_
   if (const auto error = check_context()) return error;
   if (const auto error = check_place(to, target, bytes)) return error;
   if (const auto error = check_place(from, source, bytes)) return error;
-  const auto result = submit(stream, [=] { std::memcpy(target, source, bytes); });
+  const auto result = submit(stream, [=] {
+    hang_in_copy_if_told();
+    std::memcpy(target, source, bytes);
+  });
   const bool pageable =
       (to == Place::host && !is_pinned(target, bytes)) || (from == Place::host && !is_pinned(source, bytes));
   if (result == kSuccess && pageable && !is_default_stream(stream))

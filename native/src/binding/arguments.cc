@@ -54,6 +54,11 @@ double milliseconds(Napi::Value value, const char* name) {
   return number;
 }
 
+std::optional<double> optional_milliseconds(Napi::Value value, const char* name) {
+  if (value.IsUndefined() || value.IsNull()) return std::nullopt;
+  return milliseconds(value, name);
+}
+
 std::string text(Napi::Value value, const char* name) {
   if (!value.IsString()) refuse(name, "a string");
   return value.As<Napi::String>().Utf8Value();

@@ -19,6 +19,8 @@ Napi::Value property(const Napi::Object& object, const char* name);
 std::uint64_t integer(Napi::Value value, const char* name, std::uint64_t most = kMostInteger);
 std::uint64_t integer(const Napi::Object& object, const char* name, std::uint64_t most = kMostInteger);
 double milliseconds(Napi::Value value, const char* name);
+/// For arguments that need not be there: undefined is none as well.
+std::optional<double> optional_milliseconds(Napi::Value value, const char* name);
 std::string text(Napi::Value value, const char* name);
 std::vector<std::string> texts(Napi::Value value, const char* name);
 /// null is none; undefined is refused, so that a misspelt name fails.

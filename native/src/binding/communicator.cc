@@ -132,9 +132,10 @@ Napi::Value CommunicatorHandle::prepare(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value CommunicatorHandle::async_error(const Napi::CallbackInfo& info) {
+  const auto timeout_ms = optional_milliseconds(info[0], "timeoutMs");
   return promise<int>(
       info, [](Napi::Env env, int result) { return Napi::Number::New(env, result); },
-      [&](Done<int> done, OperationId) { communicator_->async_error(std::move(done)); });
+      [&](Done<int> done, OperationId) { communicator_->async_error(timeout_ms, std::move(done)); });
 }
 
 Napi::Value CommunicatorHandle::abort(const Napi::CallbackInfo& info) {

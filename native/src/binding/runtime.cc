@@ -1,5 +1,7 @@
 #include "binding/runtime.h"
 
+#include <algorithm>
+
 #include "binding/arguments.h"
 #include "binding/communicator.h"
 #include "binding/values.h"
@@ -36,9 +38,9 @@ void RuntimeHandle::define(Napi::Env env) {
 }
 
 Napi::Value open_runtime(const Napi::CallbackInfo& info) {
-  RuntimePaths paths{optional_text(info[0], "cudaLibrary"), optional_text(info[1], "ncclLibrary")};
-  const bool limited = !info[2].IsUndefined() && !info[2].IsNull();
-  const double limit_ms = limited ? milliseconds(info[2], "callLimitMs") : kCallLimitMs;
+  RuntimePaths paths{optional_text(info[0], "cudaLibrary"), optional_text(info[1], "ncclLibrary"),
+                     Variables::now()};
+  const double limit_ms = optional_milliseconds(info[2], "callLimitMs").value_or(kCallLimitMs);
   using Opened = std::shared_ptr<const Runtime>;
   return on_helper<Opened>(
       info, limit_ms,
@@ -80,6 +82,11 @@ Napi::Value RuntimeHandle::devices(const Napi::CallbackInfo& info) {
   return list;
 }
 
+double RuntimeHandle::limit(Napi::Value timeout) const {
+  const double most = runtime_->call_limit_ms();
+  return std::min(most, optional_milliseconds(timeout, "timeoutMs").value_or(most));
+}
+
 Napi::Value RuntimeHandle::memory(const Napi::CallbackInfo& info) {
   const int device = int(integer(info[0], "device", kMostDevices));
   auto convert = [](Napi::Env env, MemoryInfo memory) {
@@ -88,24 +95,25 @@ Napi::Value RuntimeHandle::memory(const Napi::CallbackInfo& info) {
     result.Set("total", double(memory.total));
     return result;
   };
-  return on_helper<MemoryInfo>(info, runtime_->call_limit_ms(), convert,
+  return on_helper<MemoryInfo>(info, limit(info[1]), convert,
                                [runtime = runtime_, device] { return runtime->memory(device); });
 }
 
 Napi::Value RuntimeHandle::unique_id(const Napi::CallbackInfo& info) {
   return on_helper<NcclUniqueId>(
-      info, runtime_->call_limit_ms(),
+      info, limit(info[0]),
       [](Napi::Env env, const NcclUniqueId& id) { return to_bytes(env, id.bytes, sizeof id.bytes); },
       [runtime = runtime_] { return runtime->unique_id(); });
 }
 
 Napi::Value RuntimeHandle::communicator(const Napi::CallbackInfo& info) {
   const int device = int(integer(info[0], "device", kMostDevices));
+  const auto timeout_ms = optional_milliseconds(info[1], "timeoutMs");
   auto communicator = std::make_shared<Communicator>(CommunicatorThread::start(runtime_, device));
   Environment::of(info.Env()).adopt(communicator->stoppable());
   return promise<Unit>(
       info, [communicator](Napi::Env env, Unit) { return make<CommunicatorHandle>(env, communicator); },
-      [&](Done<Unit> done, OperationId) { communicator->enter(std::move(done)); });
+      [&](Done<Unit> done, OperationId) { communicator->enter(timeout_ms, std::move(done)); });
 }
 
 }  // namespace weightcast::binding

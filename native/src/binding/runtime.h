@@ -26,6 +26,8 @@ class RuntimeHandle {
   Napi::Value memory(const Napi::CallbackInfo& info);
   Napi::Value unique_id(const Napi::CallbackInfo& info);
   Napi::Value communicator(const Napi::CallbackInfo& info);
+  /// Of one call: the caller's, if that is shorter.
+  double limit(Napi::Value timeout) const;
 
   std::shared_ptr<const Runtime> runtime_;
 };

@@ -10,11 +10,17 @@ Error aborted_error() {
 /// How long an abort waits for a call that hangs before the thread is given up.
 constexpr double kAbortLimitMs = 400;
 
+JobTerms within(std::optional<double> timeout_ms) {
+  JobTerms terms;
+  if (timeout_ms) terms.deadline = Deadline::after(*timeout_ms);
+  return terms;
+}
+
 Error transfer_closed_error() { return Error(code::kClosed, "the transfer is closed"); }
 
 void expect_alive(const CommunicatorThread& thread) {
   const State state = thread.state();
-  if (state == State::failed || state == State::aborted || thread.interrupt()->abort) throw aborted_error();
+  if (state == State::failed || state == State::aborted || thread.interrupt()->aborts > 0) throw aborted_error();
 }
 
 void expect_ready(const CommunicatorThread& thread) {
@@ -54,8 +60,8 @@ auto collective(CommunicatorThread& thread, Workbench& bench, State after_failur
 
 }  // namespace
 
-void Communicator::enter(Done<Unit> done) {
-  thread_->post<Unit>([](Workbench&) { return Unit{}; }, std::move(done));
+void Communicator::enter(std::optional<double> timeout_ms, Done<Unit> done) {
+  thread_->post<Unit>([](Workbench&) { return Unit{}; }, std::move(done), within(timeout_ms));
 }
 
 void Communicator::init(const Membership& membership, double timeout_ms, Done<Unit> done) {
@@ -71,7 +77,7 @@ void Communicator::init(const Membership& membership, double timeout_ms, Done<Un
         thread->set_state(State::ready);
         return Unit{};
       },
-      std::move(done), {deadline});
+      std::move(done), {.deadline = deadline});
 }
 
 void Communicator::all_reduce(std::vector<float> values, double timeout_ms, Done<std::vector<float>> done) {
@@ -92,7 +98,7 @@ void Communicator::all_reduce(std::vector<float> values, double timeout_ms, Done
         bench.buffers.free(buffer);
         return std::move(values);
       },
-      std::move(done), {deadline});
+      std::move(done), {.deadline = deadline});
 }
 
 void Communicator::broadcast(const BroadcastRequest& request, double timeout_ms, Done<Unit> done) {
@@ -109,7 +115,7 @@ void Communicator::broadcast(const BroadcastRequest& request, double timeout_ms,
         });
         return Unit{};
       },
-      std::move(done), {deadline});
+      std::move(done), {.deadline = deadline});
 }
 
 void Communicator::prepare(Plan plan, double timeout_ms, Done<Prepared> done) {
@@ -129,7 +135,7 @@ void Communicator::prepare(Plan plan, double timeout_ms, Done<Prepared> done) {
         bench.transfers.emplace(prepared.id, std::move(transfer));
         return prepared;
       },
-      std::move(done), {deadline});
+      std::move(done), {.deadline = deadline});
 }
 
 void Communicator::run(TransferId id, double timeout_ms, Transfer::Progress progress,
@@ -146,7 +152,7 @@ void Communicator::run(TransferId id, double timeout_ms, Transfer::Progress prog
         bench.transfers.erase(id);
         return stats;
       },
-      std::move(done), {deadline});
+      std::move(done), {.deadline = deadline});
 }
 
 void Communicator::close_transfer(TransferId id, Done<Unit> done) {
@@ -161,13 +167,13 @@ void Communicator::close_transfer(TransferId id, Done<Unit> done) {
       std::move(closed));
 }
 
-void Communicator::async_error(Done<int> done) {
+void Communicator::async_error(std::optional<double> timeout_ms, Done<int> done) {
   thread_->post<int>(
       [thread = thread_.get()](Workbench& bench) {
         expect_alive(*thread);
         return bench.group.async_error();
       },
-      std::move(done));
+      std::move(done), within(timeout_ms));
 }
 
 void Communicator::abort(Done<Unit> done) {
@@ -176,9 +182,10 @@ void Communicator::abort(Done<Unit> done) {
   thread_->post<Unit>(
       [thread = thread_.get()](Workbench& bench) {
         abort_group(*thread, bench, State::aborted);
+        thread->note_aborted();
         return Unit{};
       },
-      std::move(aborted), {Deadline::after(kAbortLimitMs)});
+      std::move(aborted), {.deadline = Deadline::after(kAbortLimitMs), .always = true});
 }
 
 void Communicator::destroy(double timeout_ms, Done<Unit> done) {
@@ -190,10 +197,10 @@ void Communicator::destroy(double timeout_ms, Done<Unit> done) {
   thread_->post<Unit>(
       [thread = thread_, deadline](Workbench& bench) {
         bench.group.leave(deadline);
-        thread->finish();
+        thread->finish(deadline);
         return Unit{};
       },
-      std::move(destroyed), {deadline, true});
+      std::move(destroyed), {.deadline = deadline, .always = true, .ends = true});
 }
 
 void Communicator::allocate(std::uint64_t length, Done<BufferId> done) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "core/communicator_thread.h"
@@ -33,8 +34,8 @@ class Communicator {
   State state() const { return thread_->state(); }
   std::shared_ptr<Stoppable> stoppable() const { return thread_; }
 
-  /// Ends when the device is entered.
-  void enter(Done<Unit> done);
+  /// Ends when the device is entered; without a limit of its own at the runtime's call limit.
+  void enter(std::optional<double> timeout_ms, Done<Unit> done);
 
   void init(const Membership& membership, double timeout_ms, Done<Unit> done);
   void all_reduce(std::vector<float> values, double timeout_ms, Done<std::vector<float>> done);
@@ -42,7 +43,8 @@ class Communicator {
   void prepare(Plan plan, double timeout_ms, Done<Prepared> done);
   void run(TransferId id, double timeout_ms, Transfer::Progress progress, Done<TransferStats> done);
   void close_transfer(TransferId id, Done<Unit> done);
-  void async_error(Done<int> done);
+  /// Without a limit of its own it ends at the call limit.
+  void async_error(std::optional<double> timeout_ms, Done<int> done);
   void abort(Done<Unit> done);
   void destroy(double timeout_ms, Done<Unit> done);
 

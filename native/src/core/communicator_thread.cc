@@ -5,7 +5,7 @@
 namespace weightcast {
 namespace {
 
-/// How long a thread that ends waits for an NCCL call that hangs, before it leaves everything behind.
+/// How long a thread that ends waits at most for an NCCL call that hangs, before it leaves everything behind.
 constexpr double kEndLimitMs = 1000;
 
 /// How often the watcher looks, and for how long a call lasts at least that a deadline may cut off.
@@ -13,6 +13,13 @@ constexpr std::chrono::milliseconds kLook{20};
 constexpr double kShortestHangMs = 250;
 /// A job ends by itself soon after its deadline; after this it is cut off. The law is one second.
 constexpr std::chrono::milliseconds kGrace{600};
+/// A job whose turn does not come is settled after the one that hangs before it was cut off, which knows why.
+constexpr std::chrono::milliseconds kLate{850};
+
+Error late_error() {
+  return Error(code::kNcclTimeout,
+               "the communicator was at work until the deadline with what it was asked before");
+}
 
 }  // namespace
 
@@ -43,19 +50,20 @@ void CommunicatorThread::run() {
     failure_.reset();
   }
   const auto id = jobs_.add({}, [](const Error&) {});  // the watcher's eyes stay on it
-  dismantle();
+  dismantle(Deadline::after(kEndLimitMs));
   jobs_.take(id);
   jobs_.close();
 }
 
-Workbench& CommunicatorThread::open_bench(bool ending) {
+Workbench& CommunicatorThread::open_bench(const JobTerms& terms) {
   if (entry_error_) throw *entry_error_;
-  if (!bench_ || (interrupt_->stop && !ending)) throw closed_error();
+  if (!bench_ || (interrupt_->stop && !terms.ends)) throw closed_error();
+  bench_->session.begin(terms.deadline);
   return *bench_;
 }
 
 void CommunicatorThread::request_abort() noexcept {
-  interrupt_->abort = true;
+  ++interrupt_->aborts;
   interrupt_->bell.ring();
 }
 
@@ -73,16 +81,17 @@ bool CommunicatorThread::wait_stopped(const Deadline& deadline) noexcept {
   }
 }
 
-void CommunicatorThread::finish() {
-  dismantle();
+void CommunicatorThread::finish(const Deadline& deadline) {
+  dismantle(deadline);
   mailbox_.close();
 }
 
-void CommunicatorThread::dismantle() {
+void CommunicatorThread::dismantle(const Deadline& deadline) {
   state_ = State::closed;
   if (!bench_) return;
   bench_->group.abort();
-  if (bench_->group.ended(Deadline::after(kEndLimitMs))) {
+  const auto most = Deadline::after(kEndLimitMs);
+  if (bench_->group.ended(deadline.at() < most.at() ? deadline : most)) {
     bench_.reset();
   } else {
     (void)bench_.release();  // freeing would wait for the same device that NCCL waits for
@@ -105,11 +114,11 @@ void CommunicatorThread::watch() {
       seen = inside;
       since = now;
     }
-    if (inside == 0) continue;
     const double elapsed_ms = milliseconds_since(since);
     const bool hangs = elapsed_ms > runtime_->call_limit_ms() ||
                        (elapsed_ms > kShortestHangMs && jobs_.overdue(now - kGrace));
-    if (hangs && calls_.abandon(inside)) return give_up(elapsed_ms);
+    if (inside != 0 && hangs && calls_.abandon(inside)) return give_up(elapsed_ms);
+    for (const auto& fail : jobs_.take_late(now - kLate)) fail(late_error());
   }
 }
 

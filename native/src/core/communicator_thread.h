@@ -32,7 +32,7 @@ struct Workbench {
   Workbench(std::shared_ptr<const Runtime> runtime, int device, Interrupt& interrupt)
       : session(std::move(runtime), device, interrupt),
         buffers(session),
-        staging(session.cuda()),
+        staging(session),
         group(session) {}
 
   // Destroyed from the last to the first.
@@ -55,12 +55,14 @@ class CommunicatorThread : public Stoppable, public std::enable_shared_from_this
 
   /// Runs `work(Workbench&)` on the thread, in order; `done` gets its value, or WC_NATIVE_CLOSED, or
   /// WC_NATIVE_STUCK when a call before or in it does not return: at most a second after the deadline, or
-  /// when the call has lasted for the runtime's call limit.
+  /// when the call has lasted for the runtime's call limit; or WC_NCCL_TIMEOUT, in that second, when its turn
+  /// has not come.
   template <class T, class Work>
   void post(Work work, Done<T> done, JobTerms terms = {}) {
     const auto id = jobs_.add(terms, [done](const Error& error) { done(Outcome<T>(error)); });
-    const bool taken = mailbox_.post([this, id, ends = terms.ends, work = std::move(work), done]() mutable {
-      auto outcome = capture<T>([&] { return work(open_bench(ends)); });
+    const bool taken = mailbox_.post([this, id, terms, work = std::move(work), done]() mutable {
+      if (!jobs_.begin(id) && !terms.always) return;
+      auto outcome = capture<T>([&] { return work(open_bench(terms)); });
       if (jobs_.take(id)) done(std::move(outcome));
     });
     if (!taken && jobs_.take(id)) done(Outcome<T>(refusal()));
@@ -71,11 +73,14 @@ class CommunicatorThread : public Stoppable, public std::enable_shared_from_this
 
   /// Asks the thread to abort what runs; operations that wait see it within a millisecond.
   void request_abort() noexcept;
+  /// On the thread: one abort that was asked for is done.
+  void note_aborted() noexcept { --interrupt_->aborts; }
   void request_stop() noexcept override;
   bool wait_stopped(const Deadline& deadline) noexcept override;
 
-  /// On the thread: the jobs after this one are refused, and the thread ends.
-  void finish();
+  /// On the thread: the jobs after this one are refused, and the thread ends. An NCCL call that hangs is
+  /// waited for until the deadline, then left behind.
+  void finish(const Deadline& deadline);
 
   static Error closed_error() { return Error(code::kClosed, "the communicator is closed"); }
 
@@ -83,8 +88,8 @@ class CommunicatorThread : public Stoppable, public std::enable_shared_from_this
   CommunicatorThread(std::shared_ptr<const Runtime> runtime, int device)
       : runtime_(std::move(runtime)), device_(device) {}
   void run();
-  Workbench& open_bench(bool ending);
-  void dismantle();
+  Workbench& open_bench(const JobTerms& terms);
+  void dismantle(const Deadline& deadline);
   void watch();
   void give_up(double elapsed_ms);
   Error refusal() const;

@@ -43,4 +43,9 @@ bool Crew::wait(const Deadline& deadline) const {
   return count_->ended.wait_until(lock, deadline.at(), [this] { return count_->running == 0; });
 }
 
+void Crew::wait() const {
+  std::unique_lock lock(count_->mutex);
+  count_->ended.wait(lock, [this] { return count_->running == 0; });
+}
+
 }  // namespace weightcast

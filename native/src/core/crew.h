@@ -21,6 +21,8 @@ class Crew {
   void start(const char* name, std::function<void()> work);
   /// True when all have ended by the deadline.
   bool wait(const Deadline& deadline) const;
+  /// For a thread that nobody waits for.
+  void wait() const;
 
  private:
   struct Count {

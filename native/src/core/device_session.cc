@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "core/deadline.h"
 #include "core/error.h"
 
 namespace weightcast {
@@ -33,16 +32,31 @@ void DeviceSession::expect_open() const {
   if (interrupt_.stop) throw Error(code::kClosed, "the communicator was closed during a copy");
 }
 
+void DeviceSession::expect_running() const {
+  expect_open();
+  if (interrupt_.aborts > 0) throw Error(code::kNcclAborted, "the communicator was aborted");
+}
+
+void DeviceSession::expect_time(const char* error_code, const std::string& work) const {
+  expect_running();
+  if (!deadline_ || !deadline_->passed()) return;
+  throw Error(error_code, work + " took longer than " + std::to_string(long(deadline_->budget_ms())) + " ms");
+}
+
+Error DeviceSession::stuck_copy(const Deadline& missed) const {
+  return Error(code::kStuck, "a copy on device " + std::to_string(device_) + " did not end within " +
+                                 std::to_string(long(missed.budget_ms())) + " ms");
+}
+
 void DeviceSession::wait(const Event& event) {
   // A copy waits for nobody: one that takes as long as a hung call means a broken device.
-  const auto deadline = Deadline::after(runtime_->call_limit_ms());
+  const auto limit = Deadline::after(runtime_->call_limit_ms());
+  const auto& deadline = deadline_ && deadline_->at() < limit.at() ? *deadline_ : limit;
   Backoff backoff;
-  while (!is_done(cuda(), event)) {
-    expect_open();
-    if (deadline.passed()) {
-      throw Error(code::kStuck, "a copy on device " + std::to_string(device_) + " did not end within " +
-                                    std::to_string(long(deadline.budget_ms())) + " ms");
-    }
+  for (;;) {
+    expect_running();
+    if (is_done(cuda(), event)) return;
+    if (deadline.passed()) throw stuck_copy(deadline);
     backoff.pause(interrupt_.bell);
   }
 }

@@ -47,7 +47,9 @@ File::File(File&& other) noexcept
       modified_(other.modified_) {}
 
 File::~File() {
-  if (descriptor_ >= 0) ::close(descriptor_);
+  if (descriptor_ < 0) return;
+  const WatchedCall inside("close", path_.c_str());
+  ::close(descriptor_);
 }
 
 void File::read(void* target, std::size_t length, std::uint64_t offset) const {

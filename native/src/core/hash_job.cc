@@ -153,6 +153,7 @@ void HashJob::finish() {
     if (progress_) progress_(bytes_);
     return std::move(digests_);
   }));
+  files_.clear();  // here: the handle may be collected on a thread that must not wait for a file system
 }
 
 void HashJob::advance(std::uint64_t bytes) {

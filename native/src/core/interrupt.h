@@ -1,4 +1,4 @@
-// How other threads reach a thread that polls: two flags, and a bell that cuts its pauses short.
+// How other threads reach a thread that polls: two signals, and a bell that cuts its pauses short.
 #pragma once
 
 #include <algorithm>
@@ -34,11 +34,11 @@ class Doorbell {
 };
 
 struct Interrupt {
-  std::atomic<bool> abort{false};
+  std::atomic<int> aborts{0};  ///< asked for and not yet done
   std::atomic<bool> stop{false};
   Doorbell bell;
 
-  bool raised() const { return abort.load() || stop.load(); }
+  bool raised() const { return aborts.load() > 0 || stop.load(); }
 };
 
 /// Pauses that grow from a yield to a millisecond: a short operation is seen at once, a long one costs no

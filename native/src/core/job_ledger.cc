@@ -7,9 +7,15 @@ namespace weightcast {
 JobLedger::Id JobLedger::add(const JobTerms& terms, Fail fail) {
   std::lock_guard lock(mutex_);
   const Id id = next_++;
-  jobs_.emplace(id, Job{terms, std::move(fail)});
+  jobs_.emplace(id, Job{.terms = terms, .fail = std::move(fail)});
   if (sleeping_) changed_.notify_all();
   return id;
+}
+
+bool JobLedger::begin(Id id) {
+  std::lock_guard lock(mutex_);
+  const auto found = jobs_.find(id);
+  return found != jobs_.end() && (found->second.begun = true);
 }
 
 bool JobLedger::take(Id id) {
@@ -28,6 +34,18 @@ std::vector<JobLedger::Fail> JobLedger::take_all() {
   for (auto& [id, job] : jobs_) all.push_back(std::move(job.fail));
   jobs_.clear();
   return all;
+}
+
+std::vector<JobLedger::Fail> JobLedger::take_late(Clock::time_point time) {
+  std::lock_guard lock(mutex_);
+  std::vector<Fail> late;
+  std::erase_if(jobs_, [&](auto& entry) {
+    auto& job = entry.second;
+    if (job.begun || !job.terms.deadline || job.terms.deadline->at() >= time) return false;
+    late.push_back(std::move(job.fail));
+    return true;
+  });
+  return late;
 }
 
 bool JobLedger::overdue(Clock::time_point time) const {

@@ -14,10 +14,12 @@
 
 namespace weightcast {
 
-/// Until when a job must be settled. A job that `ends` the thread interrupts, at its deadline, what runs
-/// before it.
+/// Until when a job must be settled.
 struct JobTerms {
   std::optional<Deadline> deadline;
+  /// It ends what others have begun: it runs also when nobody waits for it any more.
+  bool always = false;
+  /// It ends the thread: at its deadline it interrupts what runs before it.
   bool ends = false;
 };
 
@@ -27,10 +29,15 @@ class JobLedger {
   using Fail = std::function<void(const Error&)>;
 
   Id add(const JobTerms& terms, Fail fail);
+  /// It is the job's turn. False when it was settled before, and need not run.
+  bool begin(Id id);
   /// True for the first who asks: he settles the job.
   bool take(Id id);
   /// Everybody's `fail`, for the caller to settle.
   std::vector<Fail> take_all();
+
+  /// `fail` of each job whose deadline lies before `time` and whose turn has not come.
+  std::vector<Fail> take_late(Clock::time_point time);
 
   /// A job's deadline lies before `time`.
   bool overdue(Clock::time_point time) const;
@@ -45,6 +52,7 @@ class JobLedger {
   struct Job {
     JobTerms terms;
     Fail fail;
+    bool begun = false;
   };
 
   mutable std::mutex mutex_;

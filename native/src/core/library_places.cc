@@ -1,29 +1,23 @@
 #include "core/library_places.h"
 
-#include <cstdlib>
-
 #include "core/error.h"
 
 namespace weightcast {
 namespace {
 
-std::string environment(const char* name) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? "" : value;
-}
-
-void choose(LibraryQuery& query, const std::string& explicit_path, const char* variable) {
-  query.explicit_path = explicit_path.empty() ? environment(variable) : explicit_path;
+void choose(LibraryQuery& query, const std::string& explicit_path, const Variables& variables,
+            const char* variable) {
+  query.explicit_path = explicit_path.empty() ? variables.text(variable) : explicit_path;
   query.explicit_source = explicit_path.empty() ? variable : "the option";
 }
 
 /// The wheels nvidia-nccl-cu* put libnccl in <site-packages>/nvidia/nccl/lib.
-std::vector<std::string> wheel_folders() {
+std::vector<std::string> wheel_folders(const Variables& variables) {
   std::vector<std::string> prefixes;
   for (const char* variable : {"VIRTUAL_ENV", "CONDA_PREFIX"}) {
-    if (auto prefix = environment(variable); !prefix.empty()) prefixes.push_back(prefix);
+    if (auto prefix = variables.text(variable); !prefix.empty()) prefixes.push_back(prefix);
   }
-  if (auto home = environment("HOME"); !home.empty()) prefixes.push_back(home + "/.local");
+  if (auto home = variables.text("HOME"); !home.empty()) prefixes.push_back(home + "/.local");
   for (const char* prefix : {"/usr/local", "/usr", "/opt", "/opt/*"}) prefixes.emplace_back(prefix);
   std::vector<std::string> patterns;
   for (const auto& prefix : prefixes) {
@@ -35,7 +29,7 @@ std::vector<std::string> wheel_folders() {
 
 }  // namespace
 
-LibraryQuery cuda_query(const std::string& explicit_path) {
+LibraryQuery cuda_query(const std::string& explicit_path, const Variables& variables) {
   LibraryQuery query{
       .label = "the CUDA driver",
       .soname = "libcuda.so.1",
@@ -49,23 +43,23 @@ LibraryQuery cuda_query(const std::string& explicit_path) {
           "the "
           "path of libcuda.so.1.",
   };
-  choose(query, explicit_path, "WEIGHTCAST_CUDA_LIBRARY");
+  choose(query, explicit_path, variables, "WEIGHTCAST_CUDA_LIBRARY");
   return query;
 }
 
-LibraryQuery nccl_query(const std::string& explicit_path) {
+LibraryQuery nccl_query(const std::string& explicit_path, const Variables& variables) {
   LibraryQuery query{
       .label = "NCCL",
       .soname = "libnccl.so.2",
       .explicit_path = {},
       .explicit_source = {},
-      .patterns = wheel_folders(),
+      .patterns = wheel_folders(variables),
       .error_code = code::kNcclNotFound,
       .advice =
           "Install NCCL (pip install nvidia-nccl-cu13, or nvidia-nccl-cu12, or the libnccl2 package), or set "
           "WEIGHTCAST_NCCL_LIBRARY to the path of libnccl.so.2.",
   };
-  choose(query, explicit_path, "WEIGHTCAST_NCCL_LIBRARY");
+  choose(query, explicit_path, variables, "WEIGHTCAST_NCCL_LIBRARY");
   return query;
 }
 

@@ -2,11 +2,12 @@
 #pragma once
 
 #include "core/library.h"
+#include "core/variables.h"
 
 namespace weightcast {
 
 /// `explicit_path` empty: the environment variable, else a search.
-LibraryQuery cuda_query(const std::string& explicit_path);
-LibraryQuery nccl_query(const std::string& explicit_path);
+LibraryQuery cuda_query(const std::string& explicit_path, const Variables& variables);
+LibraryQuery nccl_query(const std::string& explicit_path, const Variables& variables);
 
 }  // namespace weightcast

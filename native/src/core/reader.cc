@@ -12,7 +12,6 @@ namespace {
 /// One call reads at most this much, so that a stop is seen soon.
 constexpr std::uint64_t kReadBytes = std::uint64_t(4) << 20;
 constexpr unsigned kMostThreads = 8;
-constexpr double kStopLimitMs = 500;
 
 unsigned thread_count(const Plan& plan, const Layout& layout) {
   const unsigned half = std::max(1u, std::thread::hardware_concurrency() / 2);
@@ -22,7 +21,8 @@ unsigned thread_count(const Plan& plan, const Layout& layout) {
 }  // namespace
 
 Reader::Reader(std::shared_ptr<const Plan> plan, std::shared_ptr<const Layout> layout,
-               std::vector<char*> pieces, std::shared_ptr<void> keep, std::shared_ptr<Interrupt> interrupt)
+               std::vector<char*> pieces, std::shared_ptr<void> keep, std::shared_ptr<Interrupt> interrupt,
+               const std::function<void()>& before_each_file)
     : shared_(std::make_shared<Shared>()) {
   auto& shared = *shared_;
   shared.plan = std::move(plan);
@@ -33,15 +33,16 @@ Reader::Reader(std::shared_ptr<const Plan> plan, std::shared_ptr<const Layout> l
   shared.filled.resize(shared.pieces.size());
   shared.files.reserve(shared.plan->files.size());
   for (std::size_t i = 0; i < shared.plan->files.size(); ++i) {
+    before_each_file();
     shared.files.emplace_back(shared.plan->files[i]).expect_size(shared.plan->file_sizes[i]);
   }
   const unsigned threads = thread_count(*shared.plan, *shared.layout);
   for (unsigned i = 0; i < threads; ++i) {
     try {
       crew_.start("wc-reader", [shared = shared_] { shared->work(); });
-    } catch (const Error&) {
+    } catch (...) {
       if (i == 0) throw;
-      break;
+      break;  // fewer threads will do
     }
   }
 }
@@ -52,10 +53,6 @@ Reader::~Reader() {
     shared_->stop = true;
   }
   shared_->freed.notify_all();
-  if (crew_.wait(Deadline::after(kStopLimitMs))) return;
-  // A read hangs (a dead network file system): the thread keeps its pinned memory for good, since freeing it
-  // needs the context that the thread has not.
-  new std::shared_ptr<Shared>(shared_);
 }
 
 bool Reader::filled(std::size_t window) const {

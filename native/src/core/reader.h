@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -19,10 +20,12 @@ namespace weightcast {
 class Reader {
  public:
   /// `pieces` are the addresses of the pinned pieces; window w is read into piece w mod pieces. `bell` rings
-  /// whenever a window is filled or an error appears; `plan`, `layout` and `keep` live as long as a thread
-  /// does.
+  /// whenever a window is filled or an error appears; `keep` is what the pieces belong to.
+  /// `before_each_file` may throw.
   Reader(std::shared_ptr<const Plan> plan, std::shared_ptr<const Layout> layout, std::vector<char*> pieces,
-         std::shared_ptr<void> keep, std::shared_ptr<Interrupt> interrupt);
+         std::shared_ptr<void> keep, std::shared_ptr<Interrupt> interrupt,
+         const std::function<void()>& before_each_file);
+  /// Tells the threads to stop. One whose read hangs goes on holding the plan, the pieces and `keep`.
   ~Reader();
   Reader(const Reader&) = delete;
   Reader& operator=(const Reader&) = delete;
@@ -33,6 +36,7 @@ class Reader {
   void release(std::size_t window);
   std::uint64_t bytes_read() const { return shared_->bytes; }
   double busy_ms() const { return double(shared_->busy_ns) / 1e6; }
+  const Crew& threads() const { return crew_; }
   /// @throws Error(WC_CHECKPOINT_CHANGED)
   void expect_unchanged() const;
 

@@ -1,8 +1,6 @@
 #include "core/runtime.h"
 
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
 
 #include "core/error.h"
 #include "core/library_places.h"
@@ -12,15 +10,14 @@ namespace weightcast {
 namespace {
 
 /// Settings that would make NCCL ignore what we ask of it: the unique id, or calls that return at once.
-void refuse_hostile_environment() {
-  if (const char* id = std::getenv("NCCL_COMM_ID"); id != nullptr && *id != '\0') {
+void refuse_hostile(const Variables& variables) {
+  if (!variables.text("NCCL_COMM_ID").empty()) {
     throw Error(
         code::kConfig,
         "NCCL_COMM_ID is set in the environment: NCCL would ignore the rendezvous and meet at that address. "
         "Unset it.");
   }
-  if (const char* blocking = std::getenv("NCCL_COMM_BLOCKING");
-      blocking != nullptr && std::strcmp(blocking, "0") != 0) {
+  if (const auto* blocking = variables.find("NCCL_COMM_BLOCKING"); blocking != nullptr && *blocking != "0") {
     throw Error(
         code::kConfig,
         "NCCL_COMM_BLOCKING is set in the environment: NCCL calls could then block for ever. Unset it.");
@@ -56,8 +53,8 @@ std::string format_uuid(const CudaUuid& uuid) {
   return text;
 }
 
-Library open_initialised_cuda(const std::string& path) {
-  auto library = Library::open(cuda_query(path));
+Library open_initialised_cuda(const RuntimePaths& paths) {
+  auto library = Library::open(cuda_query(paths.cuda.value_or(""), paths.variables));
   initialise(CudaApi(library), library.path());
   return library;
 }
@@ -65,9 +62,9 @@ Library open_initialised_cuda(const std::string& path) {
 }  // namespace
 
 std::shared_ptr<const Runtime> Runtime::open(const RuntimePaths& paths, double call_limit_ms) {
-  refuse_hostile_environment();
-  auto cuda = open_initialised_cuda(paths.cuda.value_or(""));
-  auto nccl = Library::open(nccl_query(paths.nccl.value_or("")));
+  refuse_hostile(paths.variables);
+  auto cuda = open_initialised_cuda(paths);
+  auto nccl = Library::open(nccl_query(paths.nccl.value_or(""), paths.variables));
   return std::shared_ptr<const Runtime>(new Runtime(std::move(cuda), std::move(nccl), call_limit_ms));
 }
 

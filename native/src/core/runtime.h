@@ -8,6 +8,7 @@
 
 #include "core/cuda_api.h"
 #include "core/nccl_api.h"
+#include "core/variables.h"
 
 namespace weightcast {
 
@@ -23,10 +24,11 @@ struct MemoryInfo {
   std::size_t total;
 };
 
-/// Where the libraries are, as the caller and the environment say; read on the caller's thread.
+/// Where the libraries are, as the caller says, and as the environment did when he asked.
 struct RuntimePaths {
   std::optional<std::string> cuda;
   std::optional<std::string> nccl;
+  Variables variables = {};
 };
 
 /// How long one call of the driver or of NCCL may last, where no deadline of the caller ends it before. The

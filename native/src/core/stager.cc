@@ -19,7 +19,8 @@ Stager::Stager(DeviceSession& session, const DeviceBuffers& buffers, std::shared
       plan_(std::move(plan)),
       layout_(std::move(layout)),
       staging_(std::move(staging)),
-      reader_(plan_, layout_, addresses(*staging_), staging_, std::move(interrupt)) {}
+      reader_(plan_, layout_, addresses(*staging_), staging_, std::move(interrupt),
+              [&session] { session.expect_time(code::kFileRead, "opening the files"); }) {}
 
 bool Stager::advance(std::size_t batches_sent) {
   bool moved = retire();

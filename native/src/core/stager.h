@@ -24,6 +24,8 @@ class Stager {
   std::size_t batches_queued() const { return batch_; }
   /// Nothing is under way on the copy stream.
   bool idle() const { return retired_ == window_; }
+  /// Nothing can be read before a copy ends.
+  bool waits_for_copies() const { return window_ - retired_ == staging_->pieces.size(); }
   const Reader& reader() const { return reader_; }
   double copy_ms() const { return copying_.total_ms(); }
 

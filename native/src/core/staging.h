@@ -4,7 +4,9 @@
 #include <memory>
 #include <vector>
 
+#include "core/crew.h"
 #include "core/cuda_handles.h"
+#include "core/device_session.h"
 #include "core/plan.h"
 
 namespace weightcast {
@@ -24,34 +26,28 @@ struct Staging {
   StagingSize size;
   std::vector<Slot> slots;
   std::vector<Piece> pieces;
+  Event drained;  ///< the copies of a transfer that has ended are done
 };
 
 /// Keeps the staging that was used last.
 class StagingPool {
  public:
-  explicit StagingPool(const CudaApi& cuda) : cuda_(cuda) {}
+  explicit StagingPool(DeviceSession& session) : session_(session) {}
 
-  std::shared_ptr<Staging> take(const StagingSize& size) {
-    auto kept = std::move(kept_);
-    if (kept != nullptr && kept->size == size) return kept;
-    kept = nullptr;  // freed before the other is allocated
-    auto staging = std::make_shared<Staging>();
-    staging->size = size;
-    for (std::uint32_t i = 0; i < size.slots; ++i) {
-      staging->slots.push_back(
-          {make_device_memory(cuda_, size.slot_bytes), make_event(cuda_), make_event(cuda_)});
-    }
-    for (std::uint32_t i = 0; i < size.pieces; ++i) {
-      staging->pieces.push_back({make_pinned_memory(cuda_, size.piece_bytes), make_event(cuda_)});
-    }
-    return staging;
-  }
-  void give_back(std::shared_ptr<Staging> staging) { kept_ = std::move(staging); }
+  /// @throws Error WC_CUDA_OUT_OF_MEMORY; WC_NATIVE_LIMIT when reads or copies that hang hold too much already
+  std::shared_ptr<Staging> take(const StagingSize& size);
+  /// `readers` were told to stop. What they, or the copies, still use after a moment is freed when they have
+  /// ended, by a thread that waits for that, also when the communicator is gone by then.
+  void give_back(std::shared_ptr<Staging> staging, const Crew& readers);
   void clear() { kept_ = nullptr; }
 
  private:
-  const CudaApi& cuda_;
+  bool settled(const Staging& staging, const Crew& readers);
+  void free_later(std::shared_ptr<Staging> staging, const Crew& readers);
+
+  DeviceSession& session_;
   std::shared_ptr<Staging> kept_;
+  Crew freeing_;
 };
 
 }  // namespace weightcast

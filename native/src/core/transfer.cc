@@ -6,14 +6,6 @@ namespace {
 /// Staging waits for disks only; when not a byte comes for so long, the file system is gone.
 constexpr double kStallLimitMs = 60'000;
 
-Error too_slow(const Deadline& missed, std::uint64_t bytes_read) {
-  return Error(code::kFileRead,
-               "the first frames were not staged: " + std::to_string(bytes_read) +
-                   " bytes were read, and no more within " + std::to_string(long(missed.budget_ms())) +
-                   " ms; the file system is slow, or hangs",
-               {{"bytesRead", double(bytes_read)}});
-}
-
 }  // namespace
 
 Transfer::Transfer(DeviceSession& session, const DeviceBuffers& buffers, StagingPool& pool, Plan plan,
@@ -28,14 +20,19 @@ Transfer::Transfer(DeviceSession& session, const DeviceBuffers& buffers, Staging
       stager_(std::in_place, session, buffers, plan_, layout_, staging_, std::move(interrupt)) {}
 
 Transfer::~Transfer() {
+  const auto readers = stager_->reader().threads();
   stager_.reset();
-  const bool read_hangs = staging_.use_count() > 1;
-  if (read_hangs) return;
-  try {
-    session_.drain_copies();
-    pool_.give_back(std::move(staging_));
-  } catch (const Error&) {  // the device failed or the thread stops: the staging goes
-  }
+  pool_.give_back(std::move(staging_), readers);
+}
+
+Error Transfer::not_staged(const Deadline& missed) const {
+  if (stager_->waits_for_copies()) return session_.stuck_copy(missed);
+  const auto read = stager_->reader().bytes_read();
+  return Error(code::kFileRead,
+               "the next frames were not staged: " + std::to_string(read) +
+                   " bytes were read, and no more within " + std::to_string(long(missed.budget_ms())) +
+                   " ms; the file system is slow, or hangs",
+               {{"bytesRead", double(read)}});
 }
 
 void Transfer::stage(const Deadline& deadline) {
@@ -51,7 +48,7 @@ void Transfer::stage(const Deadline& deadline) {
       stalled = Deadline::after(kStallLimitMs);
     }
     for (const auto& limit : {deadline, stalled}) {
-      if (limit.passed()) throw too_slow(limit, read);
+      if (limit.passed()) throw not_staged(limit);
     }
     backoff.pause(interrupt_->bell);
   }
@@ -79,6 +76,8 @@ TransferStats Transfer::run(NcclGroup& group, const Deadline& deadline, const Pr
       backoff.reset();
       continue;
     }
+    // While nothing is under way between the ranks, it is not they who are late.
+    if (batches_issued_ == batches_sent_ && deadline.passed()) throw not_staged(deadline);
     group.check(watch);
     if (health.due()) group.expect_healthy(watch);
     backoff.pause(interrupt_->bell);

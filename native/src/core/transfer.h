@@ -38,8 +38,8 @@ class Transfer {
   Transfer(const Transfer&) = delete;
   Transfer& operator=(const Transfer&) = delete;
 
-  /// Fills as many slots as there are; nothing is sent. @throws Error WC_FILE_READ at the
-  /// deadline, or when a minute brings not a byte
+  /// Fills as many slots as there are; nothing is sent. @throws Error at the deadline, or when a minute brings
+  /// not a byte: WC_FILE_READ, or WC_NATIVE_STUCK when it is a copy that hangs
   void stage(const Deadline& deadline);
   /// Broadcasts everything. After an error the communicator must be aborted.
   TransferStats run(NcclGroup& group, const Deadline& deadline, const Progress& progress);
@@ -49,6 +49,7 @@ class Transfer {
 
  private:
   bool retire_batches();
+  Error not_staged(const Deadline& missed) const;
   void send_next_frame(NcclGroup& group, const Watch& watch);
   void report(const Progress& progress, bool always);
 

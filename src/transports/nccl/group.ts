@@ -40,6 +40,9 @@ const LEAVE_MS = 2_000;
 /** And at most so long after the deadline: a call returns within a second of its deadline. */
 const LEAVE_LATE_MS = 800;
 
+/** A group whose state NCCL does not tell at once does not stand. */
+const STANDS_MS = 2_000;
+
 export interface Group {
   readonly communicator: NativeCommunicator;
   readonly members: readonly GroupMember[];
@@ -72,12 +75,12 @@ export async function openGroup(options: GroupOptions): Promise<Group> {
   const masterAddress = options.masterAddress ?? (await localAddressTowards(first.engine.url));
   let made: Promise<Uint8Array> | null = null;
   const uniqueId = (): Promise<Uint8Array> => {
-    made ??= runtime.uniqueId();
+    made ??= runtime.uniqueId(left());
     return made;
   };
   // Engines that take it in the request get it at once; the others once all have come.
   const posted = usesStore ? null : await uniqueId();
-  const communicator = await runtime.communicator(options.device);
+  const communicator = await runtime.communicator(options.device, left());
   const expected = plan.seats.flatMap((seat) => ranksOf(seat));
   let leaving: NodeJS.Timeout | undefined;
   let callOff = (): void => undefined;
@@ -205,5 +208,5 @@ export async function groupStands(
       now.processStart === member.processStart
     );
   });
-  return same && (await group.communicator.asyncError().catch(() => 1)) === 0;
+  return same && (await group.communicator.asyncError(STANDS_MS).catch(() => 1)) === 0;
 }
