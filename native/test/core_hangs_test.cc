@@ -168,11 +168,11 @@ void staging_under_a_read_that_hangs_is_freed_when_it_returns() {
     Rank rank(runtime);
     CORE_CHECK(failed_with(rank.prepare(file.plan(), 100), code::kFileRead));
     // The device has room for one staging.
-    CORE_CHECK(failed_with(rank.prepare(file.plan(), 100), code::kCudaOutOfMemory));
+    CORE_CHECK(failed_with(rank.prepare(file.plan(), kLong), code::kCudaOutOfMemory));
     rank.destroy(kLong);
   }
   Rank rank(runtime);
-  CORE_CHECK(failed_with(rank.prepare(file.plan(), 100), code::kCudaOutOfMemory));
+  CORE_CHECK(failed_with(rank.prepare(file.plan(), kLong), code::kCudaOutOfMemory));
   reads_that_return = kAll;
   expect_prepared_some_time(rank, file.plan());
   rank.destroy(kLong);
@@ -200,7 +200,7 @@ void staging_that_hangs_is_limited() {
     CORE_CHECK(failed_with(rank.prepare(file.plan(), 50), code::kFileRead));
   }
   Rank rank(runtime);
-  CORE_CHECK(failed_with(rank.prepare(file.plan(), 50), code::kLimit));
+  CORE_CHECK(failed_with(rank.prepare(file.plan(), kLong), code::kLimit));
   reads_that_return = kAll;
   expect_prepared_some_time(rank, file.plan());
 }

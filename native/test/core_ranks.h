@@ -21,6 +21,11 @@ extern "C" __attribute__((visibility("default"))) const char* __tsan_default_sup
   return "race:_dl_deallocate_tls\n";
 }
 
+/// What a communicator leaves behind, on purpose, when NCCL does not let go of it.
+extern "C" __attribute__((visibility("default"))) const char* __lsan_default_suppressions() {
+  return "leak:make_unique<weightcast::Workbench\n";
+}
+
 namespace weightcast {
 
 inline constexpr double kLong = 30'000;

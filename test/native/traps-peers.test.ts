@@ -258,7 +258,8 @@ describe('a communicator', () => {
       await rank.call('libraries');
       const before = (await rank.call('threads')) as number;
       for (let round = 0; round < 64; ++round) await rank.call('abortInit');
-      expect(await rank.call('threads')).toBeGreaterThanOrEqual(before + 64);
+      // The two helpers of `libraries` may have been ending still when they were counted.
+      expect(await rank.call('threads')).toBeGreaterThanOrEqual(before + 62);
       const refused = await rank.failure('uniqueId');
       expect(refused).toMatchObject({
         code: 'WC_NATIVE_LIMIT',
