@@ -21,14 +21,17 @@ export function weightcast(args: readonly string[], options: RunOptions = {}) {
   return run(process.execPath, [mainScript, ...args], { timeoutMs: 240_000, ...options });
 }
 
-/** `weightcast push <weights> … --json`; throws what it printed when stdout is not one JSON document. */
+/** `weightcast push <weights> … --json` to vLLM servers, or to engines as `--engine` takes them; throws what it printed when stdout is not one JSON document. */
 export async function push(
   weights: string,
-  engines: readonly { readonly url: string }[],
+  engines: readonly (string | { readonly url: string })[],
   args: readonly string[],
   options: RunOptions = {},
 ): Promise<Pushed> {
-  const targets = engines.flatMap((engine) => ['--engine', `vllm=${engine.url}`]);
+  const targets = engines.flatMap((engine) => [
+    '--engine',
+    typeof engine === 'string' ? engine : `vllm=${engine.url}`,
+  ]);
   const outcome = await weightcast(['push', weights, ...targets, ...args, '--json'], options);
   const { code, signal, stdout, stderr } = outcome;
   if (signal !== null) return { code, signal, report: null as never, stderr };

