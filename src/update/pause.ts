@@ -3,6 +3,7 @@ import type { PauseMode } from '../engines/admin.js';
 import { asWeightcastError, WeightcastError } from '../errors.js';
 import { type EngineLink, onAll } from '../fleet/engine.js';
 import { type Attempt, enginesIn } from './attempt.js';
+import { servesAfterAll } from './late-resume.js';
 import { warmUp } from './warm-up.js';
 
 /**
@@ -80,7 +81,11 @@ export async function resume(
   if (engines.length === 0) return;
   await journal.mine();
   const { failed } = await onAll(engines, async (engine) => {
-    await engine.call(engine.admin.resume(), { timeoutMs: settings.timeouts.resume });
+    await engine.call(engine.admin.resume(), { timeoutMs: settings.timeouts.resume }).catch(async (error) => {
+      const processStart = attempt.facts.get(engine.id)?.processStart ?? null;
+      if (!mayComeLate(error) || !(await servesAfterAll(engine, processStart))) throw error;
+      ledger.note(`${engine.id}: its resume was not answered, but it says that it is not paused`);
+    });
     ledger.resumed(engine.id);
     ledger.set(engine.id, state);
   });

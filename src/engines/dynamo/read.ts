@@ -64,7 +64,7 @@ export function versionTag(name: string): Reader<string> {
 
 /**
  * Whether an update that names nothing was refused for its missing path (paused) or before that, for not being paused. Nobody is touched either way
- * (dynamo/vllm/handlers.py: the pause is checked first, under the lock that resumes and updates hold).
+ * (dynamo/vllm/handlers.py of 1.6.1: the pause is checked first, under the lock that resumes and updates hold).
  */
 export const pausedByRefusal: Reader<boolean> = (reply, call) => {
   const refusal = failure(reply, call);
