@@ -58,7 +58,9 @@ export class Answer {
 
   /** The whole body; `json` is undefined when it is none. */
   read(): { readonly text: string; readonly json: unknown } {
-    const text = Buffer.concat(this.#chunks).toString('utf8');
+    const [first, ...more] = this.#chunks;
+    const bytes = more.length === 0 && Buffer.isBuffer(first) ? first : Buffer.concat(this.#chunks);
+    const text = bytes.toString('utf8');
     return { text, json: parseJson(text) };
   }
 

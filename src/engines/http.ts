@@ -3,7 +3,7 @@
  * never shares its connections.
  */
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
-import { Agent } from 'undici';
+import { Pool } from 'undici';
 import { WeightcastError } from '../errors.js';
 import type { Budget, Exchange, Reply } from './admin.js';
 import { ANSWER_LIMITS, Answer, type AnswerLimits } from './answer.js';
@@ -77,9 +77,9 @@ export function createHttpClient(options: HttpClientOptions = {}): HttpClient {
 
 class PooledClient implements HttpClient {
   /** By origin and connect timeout. */
-  readonly #agents = new Map<string, { readonly origin: string; readonly agent: Agent }>();
-  /** Agents that end with the requests that they carry. */
-  readonly #leaving = new Set<Agent>();
+  readonly #pools = new Map<string, { readonly origin: string; readonly pool: Pool }>();
+  /** Pools that end with the requests that they carry. */
+  readonly #leaving = new Set<Pool>();
   /** Origins that have answered in this turn of the event loop. */
   readonly #answered = new Set<string>();
   readonly #connectTimeoutMs: number;
@@ -97,11 +97,11 @@ class PooledClient implements HttpClient {
     this.#connections = options.connections ?? 32;
   }
 
-  #agentOf(origin: string, connectMs: number): Agent {
+  #poolOf(origin: string, connectMs: number): Pool {
     const key = `${connectMs} ${origin}`;
-    const known = this.#agents.get(key);
-    if (known !== undefined) return known.agent;
-    const agent = new Agent({
+    const known = this.#pools.get(key);
+    if (known !== undefined) return known.pool;
+    const pool = new Pool(origin, {
       // One request a connection: a /health never waits behind a long /update_weights.
       pipelining: 1,
       connections: this.#connections,
@@ -114,31 +114,33 @@ class PooledClient implements HttpClient {
       bodyTimeout: 0,
       connect: { timeout: connectMs },
     });
-    this.#agents.set(key, { origin, agent });
-    return agent;
+    this.#pools.set(key, { origin, pool });
+    return pool;
   }
 
   /** uvicorn drops a connection just after an unhandled exception's 500, and does not say so: nothing may be sent on it any more. */
   #dropConnections(origin: string): void {
-    for (const [key, { origin: own, agent }] of this.#agents) {
+    for (const [key, { origin: own, pool }] of this.#pools) {
       if (own !== origin) continue;
-      this.#agents.delete(key);
-      this.#leaving.add(agent);
-      void agent.close().then(
-        () => this.#leaving.delete(agent),
-        () => this.#leaving.delete(agent),
+      this.#pools.delete(key);
+      this.#leaving.add(pool);
+      void pool.close().then(
+        () => this.#leaving.delete(pool),
+        () => this.#leaving.delete(pool),
       );
     }
   }
 
   /** undici takes a connection for busy until the turn after its answer: what is asked before that gets a new one. */
   #hasAnswered(origin: string): void {
+    if (this.#answered.size === 0) setImmediate(() => this.#answered.clear());
     this.#answered.add(origin);
-    setImmediate(() => this.#answered.delete(origin));
   }
 
   async exchange<T>(engine: EngineTarget, exchange: Exchange<T>, options: ExchangeOptions = {}): Promise<T> {
-    const site = { engine: engine.id, url: requestUrl(engine, exchange), operation: exchange.operation };
+    const place = placeOf(engine, exchange);
+    const path = pathOf(exchange);
+    const site = { engine: engine.id, url: place.base + path, operation: exchange.operation };
     if (this.#closing !== null) throw transportError({ code: 'UND_ERR_CLOSED' }, site);
     const { patience, retryable } = exchange;
     const deadline = deadlineOf(patience ?? this.#budgets[exchange.budget], options.timeoutMs);
@@ -147,11 +149,14 @@ class PooledClient implements HttpClient {
     for (let attempt = 1; ; attempt += 1) {
       const leftMs = endsAt - performance.now();
       try {
-        const reply = await this.#send(engine, exchange, site, {
-          signal: options.signal,
-          timeoutMs: Math.max(1, Math.min(deadline.attemptMs, leftMs)),
-          waitedMs: deadline.totalMs - leftMs,
-        });
+        const reply = await this.#send(
+          { place, path, exchange, site },
+          {
+            signal: options.signal,
+            timeoutMs: Math.max(1, Math.min(deadline.attemptMs, leftMs)),
+            waitedMs: deadline.totalMs - leftMs,
+          },
+        );
         return exchange.read(reply);
       } catch (error) {
         const delayMs = backoffMs(this.#retry, attempt);
@@ -163,31 +168,21 @@ class PooledClient implements HttpClient {
     }
   }
 
-  async #send(
-    engine: EngineTarget,
-    exchange: Exchange<unknown>,
-    site: CallSite,
-    limits: {
-      readonly signal: AbortSignal | undefined;
-      readonly timeoutMs: number;
-      /** By the tries before. */
-      readonly waitedMs: number;
-    },
-  ): Promise<Reply> {
+  async #send({ place, path, exchange, site }: Outgoing, limits: Limits): Promise<Reply> {
     const { signal, timeoutMs, waitedMs } = limits;
-    const { origin, prefix } = placeOf(engine, exchange);
+    const { origin } = place;
     if (this.#answered.has(origin)) await nextTurn();
     if (signal?.aborted) throw interrupted(signal, site, false);
     const kind = exchange.limits ?? ANSWER_LIMITS[exchange.budget];
     const bounds = { ...kind, bytes: this.#maxBodyBytes ?? kind.bytes };
     const answer = new Answer(bounds);
     const trip = roundTrip(
-      this.#agentOf(origin, exchange.patience?.connectMs ?? this.#connectTimeoutMs),
+      this.#poolOf(origin, exchange.patience?.connectMs ?? this.#connectTimeoutMs),
       {
         origin,
-        path: prefix + pathOf(exchange),
+        path: place.prefix + path,
         method: exchange.method,
-        headers: requestHeaders(engine, exchange),
+        headers: exchange.method === 'POST' ? place.postHeaders : place.headers,
         body: exchange.body === null ? null : encoded(exchange.body),
       },
       (chunk) => {
@@ -213,9 +208,7 @@ class PooledClient implements HttpClient {
 
   close(): Promise<void> {
     this.#closing ??= Promise.all(
-      [...[...this.#agents.values()].map(({ agent }) => agent), ...this.#leaving].map((agent) =>
-        agent.destroy(),
-      ),
+      [...[...this.#pools.values()].map(({ pool }) => pool), ...this.#leaving].map((pool) => pool.destroy()),
     ).then(() => undefined);
     return this.#closing;
   }
@@ -225,10 +218,30 @@ class PooledClient implements HttpClient {
   }
 }
 
+interface Outgoing {
+  readonly place: Place;
+  /** With its query. */
+  readonly path: string;
+  readonly exchange: Exchange<unknown>;
+  readonly site: CallSite;
+}
+
+interface Limits {
+  readonly signal: AbortSignal | undefined;
+  readonly timeoutMs: number;
+  /** By the tries before. */
+  readonly waitedMs: number;
+}
+
 interface Place {
+  /** For a user to read. */
+  readonly base: string;
   readonly origin: string;
   /** In front of every route. */
   readonly prefix: string;
+  readonly headers: Record<string, string>;
+  /** vLLM 0.32 and later take a body without a content type for no body at all. */
+  readonly postHeaders: Record<string, string>;
 }
 
 /** By base URL: a fleet has few, and each is asked again and again. */
@@ -244,7 +257,13 @@ function placeOf(engine: EngineTarget, exchange: Exchange<unknown>): Place {
   let place = known.get(base);
   if (place === undefined) {
     const { origin, pathname } = new URL(base);
-    place = { origin, prefix: pathname.replace(/\/+$/, '') };
+    place = {
+      base: base.replace(/\/+$/, ''),
+      origin,
+      prefix: pathname.replace(/\/+$/, ''),
+      headers: requestHeaders(engine),
+      postHeaders: { ...requestHeaders(engine), 'content-type': 'application/json' },
+    };
     known.set(base, place);
   }
   return place;
@@ -254,21 +273,22 @@ function baseUrl(engine: EngineTarget, exchange: Exchange<unknown>): string {
   return exchange.at === 'inference' ? (engine.inferenceUrl ?? engine.url) : engine.url;
 }
 
+/** Most queries need no encoding, and it takes longer than the rest of a request's making. */
+const PLAIN = /^[\w.-]*$/;
+
 function pathOf({ path, query }: Exchange<unknown>): string {
-  const search = new URLSearchParams(query).toString();
-  return search === '' ? path : `${path}?${search}`;
+  let search = '';
+  for (const [name, value] of Object.entries(query)) {
+    if (!PLAIN.test(name) || !PLAIN.test(value)) return `${path}?${new URLSearchParams(query)}`;
+    search += `${search === '' ? '?' : '&'}${name}=${value}`;
+  }
+  return path + search;
 }
 
-function requestUrl(engine: EngineTarget, exchange: Exchange<unknown>): string {
-  return `${baseUrl(engine, exchange).replace(/\/+$/, '')}${pathOf(exchange)}`;
-}
-
-function requestHeaders(engine: EngineTarget, exchange: Exchange<unknown>): Record<string, string> {
+function requestHeaders(engine: EngineTarget): Record<string, string> {
   const headers: Record<string, string> = {};
   for (const [name, value] of Object.entries(engine.headers)) headers[name.toLowerCase()] = value;
   if (engine.apiKey !== null) headers.authorization = `Bearer ${engine.apiKey}`;
-  // vLLM 0.32 and later take a body without it for no body at all.
-  if (exchange.method === 'POST') headers['content-type'] = 'application/json';
   return headers;
 }
 

@@ -77,8 +77,8 @@ async function carryOutAndHeal(prepared: Prepared): Promise<void> {
 async function transferAndResume({ attempt, carrier, book, digest, onTransferred }: Prepared): Promise<void> {
   const { ledger } = attempt;
   onTransferred(await carrier.transfer(attempt));
-  await attempt.journal.mine();
   if (digest) {
+    await attempt.journal.mine();
     ledger.enter('verify');
     await verifyByDigest(attempt, book, enginesIn(attempt, 'received'));
   }
