@@ -62,10 +62,12 @@ export async function withEngines<T>(
   engines: readonly EngineName[],
   options: OperationOptions,
   use: (connected: readonly ConnectedEngine[]) => Promise<T>,
+  /** What a server that can't say how it receives is taken to receive by. */
+  transport?: 'nccl' | 'filesystem',
 ): Promise<T> {
   const targets = targetsOf(engines, options);
   await using http = createHttpClient();
-  const { done, failed } = await onAll(targets, (target) => connected(http, target, options));
+  const { done, failed } = await onAll(targets, (target) => connected(http, target, options, transport));
   throwFirst(failed, [...done.keys()]);
   return await use(targets.map(({ id }) => done.get(id) as ConnectedEngine));
 }
@@ -74,11 +76,15 @@ async function connected(
   http: HttpClient,
   target: EngineTarget,
   { admin, signal, timeoutMs }: OperationOptions,
+  transport: 'nccl' | 'filesystem' | undefined,
 ): Promise<ConnectedEngine> {
   return {
     id: target.id,
     target,
-    admin: typeof admin === 'function' ? await admin(target) : await connectEngine(http, target, { signal }),
+    admin:
+      typeof admin === 'function'
+        ? await admin(target)
+        : await connectEngine(http, target, { signal, transport }),
     call: (exchange, own = signal) =>
       http.exchange(target, exchange, { signal: own ?? undefined, timeoutMs }),
   };

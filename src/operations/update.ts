@@ -41,7 +41,7 @@ function pauseOf(
 
 export interface UpdateWeightsOptions extends PauseOptions {
   /** Loads the directory as an adapter of this name instead; nobody is paused then. */
-  readonly loraName?: string;
+  readonly loraName?: string | undefined;
   /** 'broadcast': what rank 0 of their group sends is received, and the request is sent once. Default: 'disk' where an engine can, else 'broadcast'. */
   readonly from?: 'disk' | 'broadcast';
   /** The tag, for backends that take it with the update. Default: the name of the directory ('step_17'), as prime-rl tags. */
@@ -64,7 +64,8 @@ export async function updateWeights(
 ): Promise<void> {
   const { loraName } = options;
   if (loraName !== undefined) return loadLoraAdapter(engines, loraName, weightDir, options);
-  return withEngines(engines, options, async (connected) => {
+  const transport = options.from === 'disk' ? 'filesystem' : options.from && 'nccl';
+  const update = async (connected: readonly ConnectedEngine[]): Promise<void> => {
     const updates = new Map(connected.map((engine) => [engine.id, updateOf(engine, weightDir, options)]));
     await pauseOrResume(connected, options);
     const updated = await onAll(connected, (engine) =>
@@ -74,7 +75,8 @@ export async function updateWeights(
     const resumed = await resumeAnyway(whole);
     if (updated.failed.size === 0 && resumed.failed.size === 0) return;
     throw quarantined(updated.failed, resumed);
-  });
+  };
+  return withEngines(engines, options, update, transport);
 }
 
 function updateOf(
