@@ -103,7 +103,7 @@ export function modelCards(ids: readonly string[], base: string | null): readonl
 }
 
 /** In nvext as f64 where it was asked for, else rounded at the top. */
-export function promptScore(tokens: readonly number[], instance: bigint | null): Reader<PromptScore> {
+export function promptScore(tokens: readonly number[], instance: bigint): Reader<PromptScore> {
   return (reply, call) => {
     accepted(reply, call);
     const body = parseBigJson(reply.text);
@@ -114,15 +114,17 @@ export function promptScore(tokens: readonly number[], instance: bigint | null):
   };
 }
 
-/** The frontend may route by its own mind, and then the score is another worker's. */
+/** The frontend may route by its own mind, and then the score is another worker's; one that does not say whose it is proves nothing. */
 function requireServedBy(
-  instance: bigint | null,
+  instance: bigint,
   { worker_id: worker }: Record<string, unknown>,
   reply: Reply,
   call: FailedCall,
 ): void {
   const served = isRecord(worker) ? worker.decode_worker_id : undefined;
-  if (instance === null || (typeof served !== 'bigint' && typeof served !== 'number')) return;
-  if (BigInt(served) === instance) return;
-  throw wrongBody(reply, call, `an answer of worker ${instance}, but the frontend asked worker ${served}:`);
+  // An id below 2^53 is a number.
+  if (served === instance || (typeof served === 'number' && served === Number(instance))) return;
+  const who =
+    typeof served === 'bigint' || typeof served === 'number' ? `worker ${served}` : 'nobody says whom';
+  throw wrongBody(reply, call, `an answer of worker ${instance}, but the frontend asked ${who}:`);
 }

@@ -250,21 +250,35 @@ describe('scoring through the frontend', () => {
     expect(text).toContain('"token_data":[257,117,115,101,114,10,104,105,258]');
   });
 
+  /** As it comes when worker_id is asked for too. */
+  const servedBy = (note: string, id: string) => {
+    const { response } = noted(note) as { response: { nvext?: object } };
+    const worker = { prefill_worker_id: BigInt(id), decode_worker_id: BigInt(id) };
+    return replyOf({
+      ...noted(note),
+      response: { ...response, nvext: { ...response.nvext, worker_id: worker } },
+    });
+  };
+
   it('picks the logprob of each token by its id, out of nvext or the top level', () => {
     const expected = [
       -6.622269153594971, -6.063912391662598, -5.964541435241699, -6.4893598556518555, -6.455380439758301,
       -6.0354838371276855, -6.364227771759033, -5.8380208015441895,
     ];
     for (const note of ['teacher logprobs as #2773', 'same, prompt_logprobs 0', 'same, prompt_logprobs 2']) {
-      expect(exchange()?.read(replyOf(noted(note)))).toEqual(expected);
+      expect(exchange()?.read(servedBy(note, '889013574522070843'))).toEqual(expected);
     }
-    const topLevel = noted('same, no extra_fields');
-    expect(exchange()?.read(replyOf(topLevel))).toEqual([
+    const topLevel = servedBy('same, no extra_fields', '889013574522070843');
+    expect(exchange()?.read(topLevel)).toEqual([
       -6.622269, -6.0639124, -5.9645414, -6.48936, -6.4553804, -6.035484, -6.364228, -5.838021,
     ]);
   });
 
-  it('refuses the score of another worker', () => {
+  it('refuses the score of another worker, and one that says of nobody', () => {
+    expect(() => exchange()?.read(replyOf(noted('teacher logprobs as #2773')))).toThrow('nobody says whom');
+    const small = adminOf('python', { instance_id: '7' }).scorePrompt({ model: 'tiny', tokens });
+    expect(small?.read(servedBy('teacher logprobs as #2773', '7'))).toHaveLength(8);
+    expect(() => small?.read(servedBy('teacher logprobs as #2773', '8'))).toThrow('asked worker 8');
     const answer = noted('all extra fields');
     const other = adminOf('python', { instance_id: '889013574522070844' });
     expect(() => other.scorePrompt({ model: 'tiny', tokens })?.read(replyOf(answer))).toThrow(
