@@ -83,9 +83,9 @@ void expect_prepared_some_time(Rank& rank, const Plan& plan) {
 void a_copy_that_hangs_ends_a_staging_at_its_deadline() {
   Rank rank(open(kVeryLong));
   for (const auto bytes : {4'096, 5 * 4'096}) {  // one piece, and more than there are
-    const auto staged = rank.prepare(zeros(bytes, 4'096), 200);
+    const auto staged = rank.prepare(zeros(bytes, 4'096), 1'000);
     CORE_CHECK(failed_with(staged, code::kStuck));
-    CORE_CHECK(std::get<1>(staged).what() == std::string("a copy on device 0 did not end within 200 ms"));
+    CORE_CHECK(std::get<1>(staged).what() == std::string("a copy on device 0 did not end within 1000 ms"));
   }
   CORE_CHECK(rank.allocate(16).index() == 0);
   rank.destroy(100);
