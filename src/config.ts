@@ -8,6 +8,7 @@ import { describeIssues, type Origin } from './config/problems.js';
 import { type Settings, settingsSchema } from './config/schema.js';
 import { parseToml, readBounded } from './config/toml.js';
 import { WeightcastError } from './errors.js';
+import { type DiscoverSpec, parseDiscover, parseElastic } from './fleet/specs.js';
 import type { EngineSpec, FleetOptions, UpdateTimeouts } from './update/types.js';
 
 export type { Settings } from './config/schema.js';
@@ -72,8 +73,10 @@ export function fleetOptions(
   settings: Settings,
   env: Readonly<Record<string, string | undefined>>,
 ): FleetOptions {
-  const engines = settings.engine ?? [];
-  if (engines.length === 0) throw invalid('no engine given: pass --engine URL, or [[engine]] in the file');
+  const { engine: engines = [], discover = [], elastic = [] } = settings;
+  if (engines.length + discover.length + elastic.length === 0) {
+    throw invalid('no engine given: pass --engine, --discover or --elastic, or [[engine]] in the file');
+  }
   if (settings.emulate === true && (settings.cuda_library ?? settings.nccl_library) !== undefined) {
     throw invalid('emulate selects the emulated libraries: leave out cuda_library and nccl_library');
   }
@@ -90,6 +93,9 @@ export function fleetOptions(
           parameters: engine.parameters,
         }),
     ),
+    discover: discover.length === 0 ? undefined : discovered(discover, env),
+    elastic: elastic.length === 0 ? undefined : elastic.map(parseElastic),
+    routerUrl: settings.router_url,
     transport: settings.transport,
     fallback: settings.fallback,
     recover: settings.recover,
@@ -111,6 +117,16 @@ export function fleetOptions(
     // A command, unlike a library, may start a process of its own.
     guardian: settings.guardian ?? true,
   });
+}
+
+/** DYN_RL_PORT says for prime-rl where the listener is, and so it does here. */
+function discovered(
+  texts: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+): DiscoverSpec[] {
+  const { DYN_RL_PORT: port } = env;
+  const words = port === undefined || port === '' ? '' : `,rl_port=${port}`;
+  return texts.map((text) => parseDiscover(text.includes(',rl_port=') ? text : `${text}${words}`));
 }
 
 function secretsInFile(settings: Settings, origin: Origin): string[] {

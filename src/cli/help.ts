@@ -43,6 +43,20 @@ Examples
   weightcast recover -e vllm=http://10.0.0.5:8000 --from ./step_99
 `;
 
+export const FLEET_EXAMPLES = `
+--discover dynamo=URL asks the frontend's RL listener (DYN_ENABLE_RL=1; its port is DYN_RL_PORT, 8001) for its workers; URL is the frontend's base URL or the
+listener itself. After it: ,rl=URL ,rl_port=N ,inference=URL ,workers=N ,world_size=N ,model=NAME.
+--elastic HOST:PORT takes every address of a name. After it: ,backend=NAME ,scheme=https ,family=4 ,workers=N ,world_size=N ,discover=URL.
+push and watch take the same, look again before each update, and wait until world_size GPU workers are there.
+
+Exit codes: 0 every engine is ready (with --watch: Ctrl-C), 1 one is not, or none was found, 2 wrong usage.
+
+Examples
+  weightcast fleet --discover dynamo=http://frontend:8000
+  weightcast fleet --elastic engines.default.svc:8000,backend=prime-rl --watch
+  weightcast push ./step_100 --discover dynamo=http://frontend:8000,world_size=8 --weight-version 100
+`;
+
 export const DOCTOR_EXAMPLES = `
 Exit codes: 0 nothing wrong, 1 something wrong, 2 wrong usage.
 

@@ -28,10 +28,22 @@ const TIMEOUT_TEXTS: Readonly<Record<keyof typeof DEFAULT_TIMEOUTS, string>> = {
   update: 'the transfer of one version, or a load from disk',
   checksum: "one engine's own weight checker",
   score: 'one scored prompt',
+  discovery: 'engines that are to be found are there (--discover, --elastic)',
 };
 
 const FLAGS: readonly Flag[] = [
   { flags: '-e, --engine <url>', text: 'an engine, vllm=http://host:port; repeat it', many: true },
+  {
+    flags: '--discover <dynamo=url>',
+    text: "engines that a frontend of NVIDIA Dynamo lists: its base URL or its RL listener; repeat it for the deployment's other frontends",
+    many: true,
+  },
+  {
+    flags: '--elastic <host:port>',
+    text: 'engines behind every address of a name; host:port,backend=prime-rl; repeat it',
+    many: true,
+  },
+  { flags: '--router-url <url>', text: 'where requests go, when a router stands before the engines' },
   { flags: '-t, --transport <nccl|filesystem>', text: 'how the weights travel', preset: 'nccl' },
   {
     flags: '--fallback <filesystem|none>',
@@ -88,7 +100,7 @@ const FLAGS: readonly Flag[] = [
 
 /** What a recovery needs: to reach the engines, and the state directory. */
 const REACHING =
-  /^(-e,|--(api-key-env|header|header-env|timeout-\w+|state-dir|verify|config|prime-rl-config) )/;
+  /^(-e,|--(discover|elastic|router-url|api-key-env|header|header-env|timeout-\w+|state-dir|verify|config|prime-rl-config) )/;
 
 /** @param only the flags whose texts it matches; default all of them */
 export function addFleetFlags(command: Command, only: RegExp = /^/): Command {
@@ -107,7 +119,9 @@ export function addReachingFlags(command: Command): Command {
 }
 
 const NUMBERS = new Set(['master_port', 'device', 'interval']);
-const OUTSIDE = new Set(['config', 'prime_rl_config', 'json', 'quiet', 'max_updates', 'from']);
+const OUTSIDE = new Set([
+  ...['config', 'prime_rl_config', 'json', 'quiet', 'max_updates', 'from', 'watch', 'prometheus'],
+]);
 
 /** The flags under the file's names and types, not yet validated: text that is no number stays text, for the schema to refuse. */
 export function flagSettings(flags: FleetFlags): Record<string, unknown> {

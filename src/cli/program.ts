@@ -63,6 +63,17 @@ export function buildProgram(context: CommandContext, done: (code: number) => vo
   });
 
   output(
+    addReachingFlags(command('fleet', 'show which engines are found, and their state', help.FLEET_EXAMPLES))
+      .option('--watch', 'go on until Ctrl-C, with what changes')
+      .option('--interval <seconds>', 'with --watch, time between two looks (default: 5)')
+      .option('--prometheus', "print metrics in Prometheus' text format"),
+    'print what was found as one JSON document, with --watch one a line',
+  ).action(async (flags) => {
+    const { fleet } = await import('./fleet.js');
+    done(await fleet(flags, context));
+  });
+
+  output(
     addFleetFlags(command('doctor', 'look for what is wrong here and at the engines', help.DOCTOR_EXAMPLES)),
     'print what was found as one JSON document',
   ).action(async (flags) => {

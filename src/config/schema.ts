@@ -74,10 +74,14 @@ const timeouts = z.strictObject({
   update: seconds.optional(),
   checksum: seconds.optional(),
   score: seconds.optional(),
+  discovery: seconds.optional(),
 });
 
 export const settingsSchema = z.strictObject({
   engine: z.array(engine).max(4096, 'at most 4096 engines').optional(),
+  discover: z.array(text).max(64, 'at most 64 frontends').optional(),
+  elastic: z.array(text).max(64, 'at most 64 names').optional(),
+  router_url: engineUrl.optional(),
   transport: z.enum(['nccl', 'filesystem']).optional(),
   fallback: z.enum(['filesystem', 'none']).optional(),
   recover: text.optional(),

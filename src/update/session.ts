@@ -2,6 +2,7 @@
 import { setMaxListeners } from 'node:events';
 import { resolve } from 'node:path';
 import { asWeightcastError, WeightcastError } from '../errors.js';
+import type { ElasticPool } from '../fleet/elastic/pool.js';
 import type { EngineLink } from '../fleet/engine.js';
 import { type Checkpoint, openCheckpoint } from '../weights/checkpoint.js';
 import type { ProofVerdict } from '../weights/proof.js';
@@ -18,7 +19,9 @@ import type { FleetConnections } from './fleet-connections.js';
 import { connectAll } from './fleet-connections.js';
 import { Guardian } from './guardian/guardian.js';
 import { Ledger } from './ledger.js';
+import { openMembership } from './membership.js';
 import { NcclSender } from './nccl-sender.js';
+import { newcomerSync } from './newcomers.js';
 import {
   directoryOf,
   type ProofMethods,
@@ -28,6 +31,7 @@ import {
   takeDigests,
 } from './preflight.js';
 import { readBack } from './read-back.js';
+import { SessionPool } from './session-pool.js';
 import { resolveSettings, type Settings } from './settings.js';
 import { filesystemCarrier } from './transfer-files.js';
 import type { FleetOptions, Phase, TransferReport, UpdateOptions, UpdateReport } from './types.js';
@@ -36,6 +40,7 @@ import type { FleetOptions, Phase, TransferReport, UpdateOptions, UpdateReport }
 export class FleetSession {
   readonly #settings: Settings;
   readonly #fleet: FleetConnections;
+  readonly #pool: SessionPool | null;
   readonly #sender: NcclSender;
   readonly #learned = new Map<number, ProofVerdict>();
   readonly #closing = new AbortController();
@@ -46,14 +51,23 @@ export class FleetSession {
   #updates = 0;
   #running: Promise<UpdateReport> | null = null;
 
-  constructor(settings: Settings, fleet: FleetConnections) {
+  constructor(settings: Settings, fleet: FleetConnections, pool: SessionPool | null = null) {
     this.#settings = settings;
     this.#fleet = fleet;
+    this.#pool = pool;
     this.#sender = new NcclSender(groupMarks(settings.state));
   }
 
   get engines(): readonly EngineLink[] {
     return this.#fleet.engines;
+  }
+
+  /**
+   * What a discovered or elastic fleet is known to be between updates: states, URLs that are ready for requests, metrics. Newcomers are brought to the version of the last
+   * update. null for a fleet that is listed.
+   */
+  get pool(): ElasticPool | null {
+    return this.#pool?.started() ?? null;
   }
 
   /**
@@ -88,24 +102,36 @@ export class FleetSession {
   async loadAdapter(directory: string, options: AdapterOptions): Promise<AdapterReport> {
     if (this.#closing.signal.aborted) throw new WeightcastError('WC_NATIVE_CLOSED', 'the session is closed');
     const previous = this.#adapters.get(options.name) ?? null;
-    const report = await loadAdapter(this.#fleet.engines, directory, { ...options, previous });
-    this.#adapters.set(options.name, report.servedAs);
-    return report;
+    const release = await this.#pool?.hold();
+    try {
+      const report = await loadAdapter(this.#fleet.engines, directory, { ...options, previous });
+      this.#adapters.set(options.name, report.servedAs);
+      this.#pool?.adapterLoaded(report, this.#fleet.members, resolve(directory));
+      return report;
+    } finally {
+      release?.();
+    }
   }
 
   async #run(path: string, options: UpdateOptions): Promise<UpdateReport> {
-    const settings = { ...this.#settings, verify: options.verify ?? this.#settings.verify };
-    let claim: Claim | null = null;
-    const ledger = new Ledger(this.#fleet.engines, (event) => {
-      claim?.record.observe(event);
-      settings.onEvent(event);
-    });
     const signal = AbortSignal.any([
       this.#closing.signal,
       ...(options.signal === undefined ? [] : [options.signal]),
     ]);
     // One listener for each request in flight, which is no leak however large the fleet.
     setMaxListeners(0, signal);
+    const release = await this.#pool?.hold();
+    const look = await this.#fleet.refresh(signal).then(
+      (refreshed) => ({ refreshed, error: null }),
+      (error: unknown) => ({ refreshed: null, error }),
+    );
+    const verify = options.verify ?? this.#settings.verify;
+    const settings = { ...this.#settings, engines: this.#fleet.specs, verify };
+    let claim: Claim | null = null;
+    const ledger = new Ledger(this.#fleet.engines, (event) => {
+      claim?.record.observe(event);
+      settings.onEvent(event);
+    });
     let interruptedIn: Phase | null = null;
     signal.addEventListener('abort', () => {
       interruptedIn = ledger.phase;
@@ -119,6 +145,9 @@ export class FleetSession {
     try {
       ledger.enter('preflight');
       signal.throwIfAborted();
+      if (look.refreshed === null) throw look.error;
+      this.#forget(look.refreshed.gone);
+      for (const note of look.refreshed.notes) ledger.note(note);
       claim = await claimForUpdate({
         settings,
         engines: this.#fleet.engines,
@@ -177,6 +206,8 @@ export class FleetSession {
       await carrier?.close().catch(() => undefined);
       await claim?.release(ledger.reasons()).catch((error) => ledger.note(String(error)));
       this.#guardian?.idle();
+      this.#pool?.updated(ledger, this.#fleet.members, { directory: checkpoint?.path ?? path, version });
+      release?.();
     }
     const report = conclude({
       ledger,
@@ -193,6 +224,16 @@ export class FleetSession {
     });
     this.#updates += 1;
     return report;
+  }
+
+  /** These engines are others now, or have left: the next group is a new one. */
+  #forget(gone: readonly string[]): void {
+    for (const id of gone) {
+      this.#memory.weightVersions.delete(id);
+      this.#memory.processStarts.delete(id);
+      this.#memory.late.delete(id);
+    }
+    if (gone.length > 0) this.#sender.distrust();
   }
 
   #openBook(checkpoint: Checkpoint, settings: Settings): DigestBook {
@@ -214,6 +255,7 @@ export class FleetSession {
   async close(): Promise<void> {
     this.#closing.abort(new WeightcastError('WC_UPDATE_ABORTED', 'the session was closed'));
     await this.#running?.catch(() => undefined);
+    await this.#pool?.close();
     await this.#sender.close((farewell) =>
       unlessBusy({ settings: this.#settings, engines: this.#fleet.engines }, farewell),
     );
@@ -233,11 +275,15 @@ export class FleetSession {
  * await using fleet = await connectFleet({ engines: ['vllm=http://127.0.0.1:8000'] });
  * await fleet.update('/checkpoints/step_100', { version: '100' });
  *
- * @throws WeightcastError WC_CONFIG_INVALID, WC_ENGINE_UNREACHABLE, WC_ENGINE_VERSION, WC_ENGINE_DEV_MODE
+ * @throws WeightcastError WC_CONFIG_INVALID, WC_ENGINE_UNREACHABLE, WC_ENGINE_VERSION, WC_ENGINE_DEV_MODE, WC_DISCOVERY_FAILED
  */
 export async function connectFleet(options: FleetOptions): Promise<FleetSession> {
   const settings = resolveSettings(options);
-  return new FleetSession(settings, await connectAll(settings));
+  const membership = openMembership(settings);
+  const fleet = await connectAll(settings, membership);
+  const pool =
+    membership === null ? null : new SessionPool(settings, membership, newcomerSync(options, connectFleet));
+  return new FleetSession(settings, fleet, pool);
 }
 
 /**

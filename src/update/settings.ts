@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import type { Packing, PauseMode } from '../engines/admin.js';
 import { WeightcastError } from '../errors.js';
+import type { DiscoverSpec, ElasticSpec } from '../fleet/specs.js';
 import { type StatePlace, statePlace } from './claim/state-directory.js';
 import {
   DEFAULT_TIMEOUTS,
@@ -17,6 +18,10 @@ export const DEFAULT_PACKED_BUFFER_BYTES = 256 * 1024 * 1024;
 /** {@link FleetOptions} with every default filled in and checked. */
 export interface Settings {
   readonly engines: readonly (string | EngineSpec)[];
+  readonly discover: readonly (string | DiscoverSpec)[];
+  readonly elastic: readonly (string | ElasticSpec)[];
+  readonly pool: NonNullable<FleetOptions['pool']>;
+  readonly routerUrl: string | null;
   readonly transport: TransportName;
   readonly fallback: 'filesystem' | 'none';
   readonly recover: string | null;
@@ -45,7 +50,8 @@ export function resolveSettings(options: FleetOptions): Settings {
   const masterPort = options.masterPort ?? 0;
   const device = options.device ?? 0;
   const timeouts = { ...DEFAULT_TIMEOUTS, ...options.timeouts };
-  check(options.engines.length > 0, 'engines', 'name at least one engine');
+  const { engines, discover = [], elastic = [] } = options;
+  check(engines.length + discover.length + elastic.length > 0, 'engines', 'name at least one engine');
   check(isInteger(packedBufferBytes, 1), 'packedBufferBytes', 'a whole number of bytes, at least 1');
   check(isInteger(masterPort, 0, 65_535), 'masterPort', 'a port number, or 0 for a free one');
   check(isInteger(device, 0), 'device', 'the index of a CUDA device');
@@ -57,7 +63,11 @@ export function resolveSettings(options: FleetOptions): Settings {
     check(Number.isFinite(value) && value > 0, `timeouts.${name}`, 'a positive number of milliseconds');
   }
   return {
-    engines: options.engines,
+    engines,
+    discover,
+    elastic,
+    pool: options.pool ?? {},
+    routerUrl: options.routerUrl ?? null,
     transport: options.transport ?? 'nccl',
     fallback: options.fallback ?? 'none',
     recover: options.recover === undefined ? null : resolve(options.recover),

@@ -2,6 +2,8 @@
 
 import type { PauseMode } from '../engines/admin.js';
 import type { ErrorCode } from '../errors.js';
+import type { PoolPolicy } from '../fleet/elastic/state.js';
+import type { DiscoverSpec, ElasticSpec } from '../fleet/specs.js';
 
 /** Milliseconds. Every wait of an update has one of these. */
 export interface UpdateTimeouts {
@@ -17,6 +19,8 @@ export interface UpdateTimeouts {
   readonly checksum: number;
   /** One scored prompt. */
   readonly score: number;
+  /** Engines that are to be found are there, and stay the same. */
+  readonly discovery: number;
 }
 
 export const DEFAULT_TIMEOUTS: UpdateTimeouts = {
@@ -27,6 +31,7 @@ export const DEFAULT_TIMEOUTS: UpdateTimeouts = {
   update: 720_000,
   checksum: 300_000,
   score: 60_000,
+  discovery: 120_000,
 };
 
 /** One engine, as a user names it: 'vllm=http://host:8000', a bare URL, or an object. */
@@ -49,7 +54,16 @@ export type TransportName = 'nccl' | 'filesystem';
 export type VerifyMode = 'auto' | 'digest' | 'fingerprint' | 'none';
 
 export interface FleetOptions {
+  /** Engines that always belong to the fleet; may be empty where others are found. */
   readonly engines: readonly (string | EngineSpec)[];
+  /** Engines that frontends of NVIDIA Dynamo list: 'dynamo=http://frontend:8000'. Several are frontends of one deployment, and must list the same. */
+  readonly discover?: readonly (string | DiscoverSpec)[];
+  /** Engines behind the addresses of a name: 'engines.svc:8000,backend=prime-rl'. Asked again before each update. */
+  readonly elastic?: readonly (string | ElasticSpec)[];
+  /** How often an elastic or discovered fleet is looked at between updates, and how much it takes until an engine is out. */
+  readonly pool?: { readonly intervalMs?: number } & Partial<PoolPolicy>;
+  /** Where requests go, when a router stands before an elastic fleet. */
+  readonly routerUrl?: string;
   /** Default 'nccl'. */
   readonly transport?: TransportName;
   /** 'filesystem': engines that NCCL can't reach, or that a failed transfer quarantined, load the weights from disk. Default none. */

@@ -14,6 +14,7 @@ const TIMEOUTS: UpdateTimeouts = {
   update: 700,
   checksum: 500,
   score: 400,
+  discovery: 400,
 };
 
 /** Versions with three steps and with one, with a checker and without, with a store and with an inline id. */

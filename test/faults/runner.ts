@@ -43,6 +43,7 @@ const HEALING_TIMEOUTS: UpdateTimeouts = {
   update: 8_000,
   checksum: 20_000,
   score: 20_000,
+  discovery: 20_000,
 };
 /** A push that has not returned by then never does. */
 const GIVE_UP_MS = 60_000;

@@ -35,6 +35,7 @@ const RECOVERY_TIMEOUTS: UpdateTimeouts = {
   update: 10_000,
   checksum: 10_000,
   score: 10_000,
+  discovery: 10_000,
 };
 
 /** Every deadline of ours has the length of the one that vLLM's example and client give to the same call: 60 s, 300 s. */
@@ -49,6 +50,7 @@ function timeouts(pace: Pace): UpdateTimeouts {
     update: long,
     checksum: long,
     score: short,
+    discovery: short,
   };
 }
 

@@ -1,0 +1,68 @@
+/** The members of a fleet that is found: by the frontends of Dynamo, by DNS. A session asks before each update. */
+import { createHttpClient, type EngineTarget } from '../engines/http.js';
+import type { Member, Membership } from '../fleet/membership.js';
+import { settled } from '../fleet/settle.js';
+import { type Found, sourcesOf } from '../fleet/specs.js';
+import type { Settings } from './settings.js';
+import type { EngineSpec } from './types.js';
+
+/** A listener asks each worker in turn and waits up to 30 s for one that does not answer (contracts/dynamo.md §2.1). */
+const REQUEST_MS = 40_000;
+
+export interface FleetMembership {
+  readonly found: readonly Found[];
+  /**
+   * Everybody who is found now, seen twice.
+   *
+   * @throws WeightcastError WC_DISCOVERY_FAILED, WC_ENGINE_UNAUTHORIZED, WC_ENGINE_PROTOCOL
+   */
+  members(signal: AbortSignal): Promise<readonly Member[]>;
+  /** Things that were found and can't be used, at the last look. */
+  readonly notes: readonly string[];
+  close(): Promise<void>;
+}
+
+/** null for a fleet that is listed. @throws WeightcastError WC_CONFIG_INVALID */
+export function openMembership(settings: Settings): FleetMembership | null {
+  const { discover, elastic, headers, apiKey, timeouts } = settings;
+  if (discover.length === 0 && elastic.length === 0) return null;
+  // Whoever waits for a fleet asks again by itself.
+  const http = createHttpClient({
+    budgets: { probe: { attemptMs: REQUEST_MS, totalMs: REQUEST_MS } },
+    retry: { attempts: 1 },
+  });
+  const found = sourcesOf({ discover, elastic, headers, apiKey, http });
+  const known = new Map<Found, Membership>();
+  return {
+    found,
+    async members(signal) {
+      const all = await Promise.all(
+        found.map(async (each) => {
+          const options = { worldSize: each.worldSize, timeoutMs: timeouts.discovery, signal };
+          const membership = await settled(each.source, { ...options, known: known.get(each) });
+          known.set(each, membership);
+          return membership.members;
+        }),
+      );
+      return all.flat();
+    },
+    get notes() {
+      return [...known.values()].flatMap(({ unusable }) =>
+        unusable.map(({ what, why }) => `${what} was found and is not used: ${why}`),
+      );
+    },
+    close: () => http.close(),
+  };
+}
+
+/** The target as an option, for those who connect by themselves: the guardian, a recovery. */
+export function specOf({ url, backend, apiKey, headers, ...rest }: EngineTarget): EngineSpec {
+  const { workers, inferenceUrl, parameters, routes } = rest;
+  return {
+    ...{ url, backend, headers, parameters },
+    ...(apiKey === null ? {} : { apiKey }),
+    ...(workers === null ? {} : { workers }),
+    ...(inferenceUrl === null ? {} : { inferenceUrl }),
+    ...(routes === undefined ? {} : { routes }),
+  };
+}
