@@ -198,6 +198,27 @@ CASE(an_abort_frees_a_stream_that_waits_for_a_peer) {
   CHECK_EQ(CUDA(cuStreamDestroy_v2, CUstream)(stream), 0);
 }
 
+CASE(after_an_abort_nothing_more_is_launched_on_a_stream) {
+  use_device(0);
+  const auto memory = device_memory(1000);
+  auto* const buffer = reinterpret_cast<void*>(memory);
+  auto options = config(0);
+  for (int round = 0; round < 50; ++round) {
+    const auto stream = new_stream();
+    ncclComm_t comm = nullptr;
+    CHECK_EQ(CommInitRankConfig(&comm, 1, new_id(), 0, &options), nccl::kInProgress);
+    eventually("joined", [&] { return async_state(comm) == 0; });
+    CHECK_EQ(GroupStart(), 0);
+    for (int i = 0; i < 500; ++i) {
+      CHECK_EQ(Broadcast(buffer, buffer, 1000, nccl::kUint8, 0, comm, stream), 0);
+    }
+    CHECK_EQ(GroupEnd(), nccl::kInProgress);
+    CHECK_EQ(CommAbort(comm), 0);
+    CHECK_EQ(CUDA(cuStreamDestroy_v2, CUstream)(stream), 0);
+  }
+  CHECK_EQ(CUDA(cuMemFree_v2, CUdeviceptr)(memory), 0);
+}
+
 ROLE(second_on_device_0) {
   use_device(0);
   ncclComm_t comm = nullptr;

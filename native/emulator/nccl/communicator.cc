@@ -59,6 +59,11 @@ void Communicator::set_state(ncclResult_t state) {
   state_ = state;
 }
 
+bool Communicator::has_left() {
+  std::lock_guard lock(mutex_);
+  return left_;
+}
+
 ncclResult_t Communicator::state() {
   std::lock_guard lock(mutex_);
   return state_;
@@ -66,11 +71,17 @@ ncclResult_t Communicator::state() {
 
 ncclResult_t Communicator::launch(std::vector<Launch> launches) {
   if (blocking_) return launch_now(std::move(launches));
-  set_state(kInProgress);
+  {
+    std::lock_guard lock(mutex_);
+    state_ = kInProgress;
+    ++launching_;
+  }
   background_->post([self = shared_from_this(), launches = std::move(launches)]() mutable {
-    const auto result = self->launch_now(std::move(launches));
+    const auto result = self->has_left() ? kInternalError : self->launch_now(std::move(launches));
     std::lock_guard lock(self->mutex_);
     if (self->state_ == kInProgress) self->state_ = result;
+    --self->launching_;
+    self->changed_.notify_all();
   });
   return kInProgress;
 }
@@ -183,7 +194,8 @@ void Communicator::abort() {
   changed_.notify_all();
   if (background_ != nullptr) background_->close();
   if (!joining_ && transport_ != nullptr) transport_->wake();
-  changed_.wait(lock, [&] { return !joining_ && busy_ == 0; });
+  // Who has aborted may destroy the streams: nothing is launched on them any more.
+  changed_.wait(lock, [&] { return !joining_ && launching_ == 0 && busy_ == 0; });
   if (transport_ != nullptr) transport_->leave();
 }
 

@@ -56,6 +56,7 @@ class Communicator : public std::enable_shared_from_this<Communicator> {
   /** Runs one operation when its turn has come. `parks`: after an error a stream stays stuck until abort. */
   ncclResult_t run(Operation& operation, std::uint64_t turn, bool parks);
   void wait_until_idle();
+  bool has_left();
   static void run_ticket(void* ticket);
 
   const Invitation invitation_;
@@ -69,6 +70,7 @@ class Communicator : public std::enable_shared_from_this<Communicator> {
   bool joining_ = false;
   bool left_ = false;
   int busy_ = 0;
+  int launching_ = 0;  // by the background thread, of a communicator that does not block
   std::uint64_t next_turn_ = 0;
   std::uint64_t serving_ = 0;
   std::uint64_t operations_ = 0;
