@@ -39,6 +39,8 @@ export async function startPrimeRl(python: PythonEnvironment, workers: number): 
       VLLM_NCCL_SO_PATH: emulatedNccl,
       VLLM_LOGGING_LEVEL: 'ERROR',
       OMP_NUM_THREADS: '1',
+      // Compiled once, not at every start.
+      PYTHONDONTWRITEBYTECODE: '',
       TORCHDYNAMO_DISABLE: '1',
     },
   });

@@ -5,26 +5,32 @@ VLLM_NCCL_SO_PATH names, and keeps the SHA-256 of every tensor and the size of e
 """
 
 import argparse
+import ctypes
 import hashlib
 import json
 import multiprocessing
 import os
 import pickle
+import signal
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
+
+import torch
+import weightcast_cpu_streams
+from vllm.distributed.device_communicators import pynccl
+from vllm.distributed.utils import StatelessProcessGroup
+
+# What a machine without a GPU lacks: streams and devices. The communicator's own code stays as it is.
+pynccl.torch = weightcast_cpu_streams.TORCH
+pynccl.current_stream = weightcast_cpu_streams.Stream
 
 
 class Worker:
     """NCCLWeightUpdateWorker: section 2 for the join, section 3 for the receive."""
 
     def __init__(self, index):
-        import torch
-        import weightcast_cpu_streams
-
-        weightcast_cpu_streams.answer_receive_code()
-        self.torch = torch
         self.index = index
         self.device = torch.device("cpu")
         self.communicator = None
@@ -32,9 +38,6 @@ class Worker:
         self.frames = []
 
     def init_broadcaster(self, body):
-        from vllm.distributed.device_communicators.pynccl import PyNcclCommunicator
-        from vllm.distributed.utils import StatelessProcessGroup
-
         # Global rank 0 is the first worker; rank 0 of the group is the trainer.
         global_rank = body["rank_offset"] + self.index
         group = StatelessProcessGroup.create(
@@ -44,24 +47,24 @@ class Worker:
             world_size=body["inference_world_size"] + 1,
             store_timeout=body["timeout"],
         )
-        self.communicator = PyNcclCommunicator(group, device=self.device)
+        self.communicator = pynccl.PyNcclCommunicator(group, device=self.device)
         if self.communicator.disabled:
             raise RuntimeError("the communicator is disabled")
 
     def broadcast(self, count, dtype):
-        buffer = self.torch.empty(count, dtype=dtype, device=self.device)
+        buffer = torch.empty(count, dtype=dtype, device=self.device)
         self.communicator.broadcast(buffer, src=0)
         self.frames.append(buffer.numel() * buffer.element_size())
         return buffer
 
     def integer(self):
-        return int(self.broadcast(1, self.torch.int64).item())
+        return int(self.broadcast(1, torch.int64).item())
 
     def update_weights_from_path(self, weight_dir):
         tensors = {}
         self.frames = []
         for _ in range(self.integer()):
-            metadata = pickle.loads(bytes(self.broadcast(self.integer(), self.torch.uint8).numpy()))
+            metadata = pickle.loads(bytes(self.broadcast(self.integer(), torch.uint8).numpy()))
             for dtype, members in metadata.items():
                 concatenated = self.broadcast(sum(numel for _, _, numel in members), dtype)
                 offset = 0
@@ -70,7 +73,7 @@ class Worker:
                     offset += numel
                     if name in tensors:
                         raise RuntimeError(f"{name} came twice")
-                    data = tensor.contiguous().flatten().view(self.torch.uint8).numpy().tobytes() if numel > 0 else b""
+                    data = tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes() if numel > 0 else b""
                     tensors[name] = {
                         "dtype": str(dtype).removeprefix("torch."),
                         "shape": list(tensor.shape),
@@ -83,6 +86,7 @@ class Worker:
 
 
 def run_worker(index, pipe):
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: ends with its server
     worker = Worker(index)
     pipe.send((True, None))
     while True:
@@ -95,7 +99,8 @@ def run_worker(index, pipe):
 
 class Engine:
     def __init__(self, size):
-        context = multiprocessing.get_context("spawn")
+        # Forked, so that torch and vLLM are loaded once; no thread runs yet.
+        context = multiprocessing.get_context("fork")
         self.pipes = []
         for index in range(size):
             ours, theirs = context.Pipe()
