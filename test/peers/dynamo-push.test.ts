@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, onTestFailed, test } from 'vitest';
 import { computeTeacherLogprobs, connectFleet, type FleetOptions, InferenceClient } from '../../src/index.js';
 import { type MadeTensor, madeTensor, writeCheckpoint } from './support/checkpoint.js';
+import { push } from './support/command.js';
 import { type Deployment, deploy, untilListed } from './support/dynamo/deployment.js';
 import type { Frontend } from './support/dynamo/frontend.js';
 import { filePlane } from './support/dynamo/plane.js';
@@ -14,6 +15,8 @@ import { engine, received } from './support/dynamo/worker.js';
 import { lane } from './support/lane.js';
 import type { Received } from './support/receiver.js';
 import { dynamoPackages } from './support/venv.js';
+
+const NCCL = ['--transport', 'nccl', '--emulate'];
 
 /** The same names and shapes with other bytes. */
 function model(seed: string): readonly MadeTensor[] {
@@ -104,21 +107,22 @@ await lane('dynamo 1.6.1, pushes', dynamoPackages, (python) => {
   });
 
   test.each([
-    ['packed', 'b', { packedBufferBytes: 4096 }],
-    ['per tensor', 'c', { packed: false }],
-  ] as const)(
-    'an update by NCCL through vLLM’s own methods reaches every rank: %s',
-    async (_, name, format) => {
-      await using fleet = await fleetOf(format);
-      expect(await fleet.update(directory(name), { version: `${name}-1` })).toMatchObject({
-        outcome: 'updated',
-        error: null,
-        nccl: { worldSize: 4 },
-        engines: [{ weightVersion: `${name}-1` }, { weightVersion: `${name}-1` }],
-      });
-      await expectServes(name, `${name}-1`);
-    },
-  );
+    ['packed', 'b', ['--packed-buffer-bytes', '4096']],
+    ['per tensor', 'c', ['--no-packed']],
+  ] as const)('a push by NCCL through vLLM’s own methods reaches every rank: %s', async (_, name, format) => {
+    const pushed = await push(directory(name), engines(), [
+      ...[...NCCL, ...format],
+      ...['--weight-version', `${name}-1`],
+    ]);
+    expect(pushed.report, pushed.stderr).toMatchObject({
+      outcome: 'updated',
+      error: null,
+      nccl: { worldSize: 4 },
+      engines: [{ weightVersion: `${name}-1` }, { weightVersion: `${name}-1` }],
+    });
+    expect(pushed.code).toBe(0);
+    await expectServes(name, `${name}-1`);
+  });
 
   test('five updates in one session, over one rendezvous', async () => {
     await using fleet = await fleetOf({ packedBufferBytes: 4096 });
