@@ -2,6 +2,10 @@
 export { type PrimeRlConfig, type PrimeRlDiscovery, readPrimeRlFile } from './config/prime-rl.js';
 export type { PauseMode } from './engines/admin.js';
 export { type ErrorCode, hasCode, WeightcastError } from './errors.js';
+export type { ElasticMetrics } from './fleet/elastic/metrics.js';
+export type { ElasticPool, EngineView } from './fleet/elastic/pool.js';
+export type { MemberState, PoolPolicy } from './fleet/elastic/state.js';
+export type { DiscoverSpec, ElasticSpec } from './fleet/specs.js';
 export * from './inference/index.js';
 export * from './operations/index.js';
 export * from './transports/filesystem/prime-rl/index.js';

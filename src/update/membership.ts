@@ -55,6 +55,19 @@ export function openMembership(settings: Settings): FleetMembership | null {
   };
 }
 
+/** The same settings with everybody listed who is found now: for those who look once. @throws what `members` throws */
+export async function listedSettings(settings: Settings, signal: AbortSignal): Promise<Settings> {
+  const membership = openMembership(settings);
+  if (membership === null) return settings;
+  try {
+    const members = await membership.members(signal);
+    const engines = [...settings.engines, ...members.map(({ target }) => specOf(target))];
+    return { ...settings, engines, discover: [], elastic: [] };
+  } finally {
+    await membership.close();
+  }
+}
+
 /** The target as an option, for those who connect by themselves: the guardian, a recovery. */
 export function specOf({ url, backend, apiKey, headers, ...rest }: EngineTarget): EngineSpec {
   const { workers, inferenceUrl, parameters, routes } = rest;

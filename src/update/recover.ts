@@ -25,6 +25,7 @@ import { carryOutPaused } from './coordinator.js';
 import { DigestBook } from './digests.js';
 import { connectReachable, targetsOf } from './fleet-connections.js';
 import { Ledger } from './ledger.js';
+import { listedSettings } from './membership.js';
 import { directoryOf, stuckInJoin } from './preflight.js';
 import { readBack } from './read-back.js';
 import { resolveSettings, type Settings } from './settings.js';
@@ -66,7 +67,7 @@ export async function recoverFleet(
   options: FleetOptions,
   { from, signal }: RecoverOptions = {},
 ): Promise<RecoveryReport> {
-  const settings = resolveSettings(options);
+  const settings = await listedSettings(resolveSettings(options), signal ?? new AbortController().signal);
   if (settings.state === null) {
     throw new WeightcastError(
       'WC_CONFIG_INVALID',
