@@ -96,6 +96,7 @@ export function fleetOptions(
     discover: discover.length === 0 ? undefined : discovered(discover, env),
     elastic: elastic.length === 0 ? undefined : elastic.map(parseElastic),
     routerUrl: settings.router_url,
+    backend: settings.backend,
     transport: settings.transport,
     fallback: settings.fallback,
     recover: settings.recover,

@@ -32,7 +32,6 @@ const TIMEOUT_TEXTS: Readonly<Record<keyof typeof DEFAULT_TIMEOUTS, string>> = {
 };
 
 const FLAGS: readonly Flag[] = [
-  { flags: '-e, --engine <url>', text: 'an engine, vllm=http://host:port; repeat it', many: true },
   {
     flags: '--discover <dynamo=url>',
     text: "engines that a frontend of NVIDIA Dynamo lists: its base URL or its RL listener; repeat it for the deployment's other frontends",
@@ -44,6 +43,12 @@ const FLAGS: readonly Flag[] = [
     many: true,
   },
   { flags: '--router-url <url>', text: 'where requests go, when a router stands before the engines' },
+  {
+    flags: '-e, --engine <url>',
+    text: 'an engine, BACKEND=http://host:port[,workers=N][,inference=URL][,KEY=VALUE…] with vllm, dynamo, prime-rl or auto for BACKEND; repeat it',
+    many: true,
+  },
+  { flags: '--backend <name>', text: 'of engines that name none; auto finds out', preset: 'vllm' },
   { flags: '-t, --transport <nccl|filesystem>', text: 'how the weights travel', preset: 'nccl' },
   {
     flags: '--fallback <filesystem|none>',
@@ -100,7 +105,7 @@ const FLAGS: readonly Flag[] = [
 
 /** What a recovery needs: to reach the engines, and the state directory. */
 const REACHING =
-  /^(-e,|--(discover|elastic|router-url|api-key-env|header|header-env|timeout-\w+|state-dir|verify|config|prime-rl-config) )/;
+  /^(-e,|--(backend|discover|elastic|router-url|api-key-env|header|header-env|timeout-\w+|state-dir|verify|config|prime-rl-config) )/;
 
 /** @param only the flags whose texts it matches; default all of them */
 export function addFleetFlags(command: Command, only: RegExp = /^/): Command {

@@ -78,7 +78,9 @@ function transfer(t: NonNullable<UpdateReport['transfer']>): string {
 
 function nccl(group: NonNullable<UpdateReport['nccl']>): string {
   const reused = group.reused ? ', communicator kept from the update before' : '';
-  return `${ncclVersion(group.version)}, ${group.worldSize} ranks${reused}, ${printable(group.library)}`;
+  const wires = group.groups.map(({ wire, worldSize }) => `${worldSize} of ${wire}`);
+  const groups = wires.length > 1 ? ` in ${wires.length} groups (${wires.join(', ')})` : '';
+  return `${ncclVersion(group.version)}, ${group.worldSize} ranks${groups}${reused}, ${printable(group.library)}`;
 }
 
 /** '2.28.3' of 22803, as ncclGetVersion numbers releases since 2.9. */

@@ -4,26 +4,13 @@
  */
 import { z } from 'zod';
 import { parseByteSize } from './bytes.js';
+import { engine, engineKeys, engineUrl } from './engine.js';
+import { envName, headerName, headerValue, text, whole } from './values.js';
 
-const text = z.string().min(1, 'must not be empty').max(4096, 'is longer than 4096 characters');
-const whole = (low: number, high: number) =>
-  z
-    .number()
-    .refine(
-      (value) => Number.isInteger(value) && value >= low && value <= high,
-      `must be a whole number from ${low} to ${high}`,
-    );
 const seconds = z
   .number()
   .positive('must be more than 0 seconds')
   .max(86_400, 'must be at most 86400 seconds');
-
-const envName = text.regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'must be the name of an environment variable');
-const headerName = z.string().regex(/^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$/, 'is not a valid header name');
-const headerValue = z
-  .string()
-  .max(8192, 'is longer than 8192 characters')
-  .regex(/^[\t\x20-\x7e]*$/, 'must be printable ASCII on one line');
 
 const LARGEST_BUFFER = 2 ** 36;
 const byteSize = z.unknown().transform((value, context): number => {
@@ -34,37 +21,6 @@ const byteSize = z.unknown().transform((value, context): number => {
   context.addIssue('must be a size from 1 byte to 64 GiB, such as 268435456, "256MiB" or "1GiB"');
   return z.NEVER;
 });
-
-/** What may follow the address (',workers=2') is the backend's to judge. */
-const engineUrl = text.superRefine((value, context) => {
-  const [address = ''] = value.split(',');
-  const parsed = URL.canParse(address) ? new URL(address) : null;
-  if (parsed === null || !/^https?:$/.test(parsed.protocol)) {
-    context.addIssue('must be an http:// or https:// address, such as http://10.0.0.5:8000');
-  } else if (parsed.username !== '' || parsed.password !== '') {
-    context.addIssue('must not contain a user or password: pass the key by api_key_env');
-  } else if (parsed.search !== '' || parsed.hash !== '') {
-    context.addIssue('must not contain a query or a fragment');
-  }
-});
-
-const engineTable = z.strictObject({
-  url: engineUrl,
-  backend: text.optional(),
-  api_key_env: envName.optional(),
-  headers: z.record(headerName, headerValue).optional(),
-  headers_from_env: z.record(headerName, envName).optional(),
-  workers: whole(1, 65_536).optional(),
-  inference: engineUrl.optional(),
-  parameters: z.record(z.string().regex(/^[a-z][a-z0-9_]*$/, 'is not a name'), text).optional(),
-});
-
-/** 'vllm=http://host:8000' is short for { backend = "vllm", url = "http://host:8000" }. */
-const engine = z.preprocess((value) => {
-  if (typeof value !== 'string') return value;
-  const match = /^([a-z][a-z0-9_-]*)=(.*)$/s.exec(value);
-  return match === null ? { url: value } : { backend: match[1], url: match[2] };
-}, engineTable);
 
 const timeouts = z.strictObject({
   probe: seconds.optional(),
@@ -82,6 +38,7 @@ export const settingsSchema = z.strictObject({
   discover: z.array(text).max(64, 'at most 64 frontends').optional(),
   elastic: z.array(text).max(64, 'at most 64 names').optional(),
   router_url: engineUrl.optional(),
+  backend: text.optional(),
   transport: z.enum(['nccl', 'filesystem']).optional(),
   fallback: z.enum(['filesystem', 'none']).optional(),
   recover: text.optional(),
@@ -113,6 +70,6 @@ export type Settings = z.output<typeof settingsSchema>;
 export function knownKeys(path: readonly PropertyKey[]): readonly string[] {
   if (path.length === 0) return Object.keys(settingsSchema.shape);
   if (path[0] === 'timeouts') return Object.keys(timeouts.shape);
-  if (path[0] === 'engine' && path.length === 2) return Object.keys(engineTable.shape);
+  if (path[0] === 'engine' && path.length === 2) return engineKeys;
   return [];
 }

@@ -1,6 +1,7 @@
 /** The engines that weightcast speaks to, by the name a user gives before the URL. */
 import { WeightcastError } from '../errors.js';
 import type { EngineAdmin } from './admin.js';
+import { detectBackend } from './auto.js';
 import type { Connect, ConnectOptions } from './connect.js';
 import { connectDynamo } from './dynamo/connect.js';
 import { DYNAMO_PARAMETERS } from './dynamo/parameters.js';
@@ -22,8 +23,17 @@ const BACKENDS: Readonly<Record<string, Backend>> = {
 
 const DEFAULT_BACKEND = 'vllm';
 
+/** Finds out which of them a server is. */
+const AUTO = 'auto';
+
 /** Names of the backends, for help texts. */
-export const backendNames: readonly string[] = Object.keys(BACKENDS);
+export const backendNames: readonly string[] = [...Object.keys(BACKENDS), AUTO];
+
+/** What may follow the address of an engine beside `workers` and `inference`. @param name of a backend; default: all of them */
+export function backendParameters(name = AUTO): readonly string[] {
+  if (name !== AUTO) return Object.hasOwn(BACKENDS, name) ? (BACKENDS[name]?.parameters ?? []) : [];
+  return [...new Set(Object.values(BACKENDS).flatMap(({ parameters }) => parameters))];
+}
 
 /**
  * Connects to an engine by its backend.
@@ -35,7 +45,8 @@ export async function connectEngine(
   target: EngineTarget,
   options: ConnectOptions = {},
 ): Promise<EngineAdmin> {
-  return backend(target.backend).connect(http, target, options);
+  const name = target.backend === AUTO ? await detectBackend(http, target, options) : target.backend;
+  return backend(name).connect(http, target, options);
 }
 
 function backend(name: string): Backend {
@@ -66,7 +77,10 @@ export interface EngineAccess {
 export function parseEngine(text: string, access: EngineAccess = {}): EngineTarget {
   const named = /^([A-Za-z][A-Za-z0-9_-]*)=(.*)$/s.exec(text.trim());
   const name = named?.[1] ?? access.backend ?? DEFAULT_BACKEND;
-  const known = ['workers', 'inference', ...backend(name).parameters];
+  if (name !== AUTO) backend(name);
+  const known = ['workers', 'inference', ...backendParameters(name)];
+  const stranger = Object.keys(access.parameters ?? {}).find((key) => !known.includes(key));
+  if (stranger !== undefined) throw unknownWord(stranger, known);
   const [address = '', ...words] = (named?.[2] ?? text.trim()).split(',');
   const url = parseUrl(address);
   const { workers, inference, ...parameters } = parseWords(words, known);
@@ -95,11 +109,15 @@ export function parseWords(
     if (key === undefined || value === undefined) {
       throw invalid(`${what}: '${word.slice(0, 80)}' after the address is not NAME=VALUE, such as workers=2`);
     }
-    if (!known.includes(key)) throw invalid(`${what}: unknown '${key}'; known: ${known.join(', ')}`);
+    if (!known.includes(key)) throw unknownWord(key, known, what);
     if (parsed.has(key)) throw invalid(`${what}: ${key} is given twice`);
     parsed.set(key, value);
   }
   return Object.fromEntries(parsed);
+}
+
+function unknownWord(key: string, known: readonly string[], what = 'engine'): WeightcastError {
+  return invalid(`${what}: unknown '${key.slice(0, 80)}'; known: ${known.join(', ')}`);
 }
 
 /** @throws WeightcastError WC_CONFIG_INVALID */

@@ -6,6 +6,7 @@ import { verifyByFingerprint } from './fingerprint.js';
 import { heal } from './heal.js';
 import { rememberLateEngines } from './late-answers.js';
 import { pauseAll, resetCaches, resume } from './pause.js';
+import { requireVersions } from './read-back.js';
 import { isTakenOver, unlessTakenOver } from './taken-over.js';
 import type { TransferReport } from './types.js';
 import { unproved, verifyByDigest } from './verify.js';
@@ -82,6 +83,7 @@ async function transferAndResume({ attempt, carrier, book, digest, onTransferred
     ledger.enter('verify');
     await verifyByDigest(attempt, book, enginesIn(attempt, 'received'));
   }
+  await requireVersions(attempt, enginesIn(attempt, 'received', 'verified'));
   await resetCaches(attempt);
   const ready = enginesIn(attempt, 'received', 'verified');
   if (ready.length === 0) return;

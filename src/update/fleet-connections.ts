@@ -49,7 +49,7 @@ export class Link implements EngineLink {
   }
 
   get backend(): string {
-    return this.target.backend;
+    return this.admin.backend;
   }
 
   get declaredWorkers(): number | null {
@@ -211,6 +211,7 @@ function targetOf(spec: string | EngineSpec, settings: Settings): EngineTarget {
   const { url, ...own } = typeof spec === 'string' ? { url: spec } : spec;
   return parseEngine(url, {
     apiKey: settings.apiKey ?? undefined,
+    backend: settings.backend,
     ...own,
     headers: { ...settings.headers, ...own.headers },
   });

@@ -11,7 +11,10 @@ import { requireUnchanged } from '../weights/unchanged.js';
 import { type Attempt, enginesIn } from './attempt.js';
 import { unlessUnwritable } from './claim/journal.js';
 import { DigestBook } from './digests.js';
-import { pauseModeFor, resetCaches, resume } from './pause.js';
+import type { Ledger } from './ledger.js';
+import { resetCaches, resume } from './pause.js';
+import { pauseEngine } from './pause-engine.js';
+import { requireVersions } from './read-back.js';
 import { type DiskVersion, loadFromDisk } from './transfer-files.js';
 import { verifyByDigest } from './verify.js';
 
@@ -25,6 +28,8 @@ export interface Damage {
   /** Engines that still hold the old version, paused. */
   readonly untouched: number;
   readonly quarantined: number;
+  /** Those among the untouched and the quarantined that load a directory. Default: all. */
+  readonly loadable?: number;
   readonly fallback: boolean;
   readonly recover: boolean;
   /** The user asked to stop: engines that still hold the old version keep it. */
@@ -33,13 +38,16 @@ export interface Damage {
 
 /** Pure decision: what to do with engines that are not on the new version. */
 export function planHealing(damage: Damage): HealingPlan {
-  if (damage.quarantined + damage.untouched === 0) return 'leave';
-  if (damage.onNew > 0) return damage.fallback && damage.servingOld === 0 ? 'load-new' : 'leave';
-  if (damage.servingOld > 0) return damage.untouched > 0 ? 'resume-old' : 'leave';
-  if (damage.quarantined === 0 || (damage.interrupted && damage.untouched > 0)) return 'resume-old';
-  if (damage.fallback) return 'load-new';
-  if (damage.recover) return 'load-recover';
-  return damage.untouched > 0 ? 'resume-old' : 'leave';
+  const { untouched, quarantined, loadable = untouched + quarantined } = damage;
+  if (quarantined + untouched === 0) return 'leave';
+  if (damage.onNew > 0)
+    return damage.fallback && damage.servingOld === 0 && loadable > 0 ? 'load-new' : 'leave';
+  if (damage.servingOld > 0) return untouched > 0 ? 'resume-old' : 'leave';
+  if (quarantined === 0 || (damage.interrupted && untouched > 0)) return 'resume-old';
+  // An engine that loads no directory stays out when the others load one: not for fewer engines than serve without.
+  if (loadable > untouched && damage.fallback) return 'load-new';
+  if (loadable > untouched && damage.recover) return 'load-recover';
+  return untouched > 0 ? 'resume-old' : 'leave';
 }
 
 /** Heals what can be healed, proves it and resumes it; what can't stays quarantined. Not interruptible. */
@@ -50,20 +58,21 @@ export async function heal(given: Attempt, book: DigestBook): Promise<void> {
   const attempt = { ...given, journal };
   const untouched = enginesIn(attempt, 'paused');
   const quarantined = enginesIn(attempt, 'quarantined');
+  const loadable = [...untouched, ...quarantined].filter(({ admin }) => admin.capabilities.diskLoad);
+  const stranded = untouched.filter((engine) => !loadable.includes(engine));
   const plan = planHealing({
     onNew: ledger.in('received', 'verified', 'serving-new').length + (given.beside?.onNew ?? 0),
     servingOld: given.beside?.onOther ?? 0,
     untouched: untouched.length,
     quarantined: quarantined.length,
+    loadable: loadable.length,
     fallback: settings.fallback === 'filesystem' && (await isLoadable(attempt)),
     recover: settings.recover !== null,
     interrupted: attempt.signal.aborted,
   });
   switch (plan) {
     case 'leave':
-      for (const engine of untouched) {
-        ledger.quarantine(engine.id, new Error('it holds the old version while others serve the new one'));
-      }
+      leaveOut(ledger, untouched, 'it holds the old version while others serve the new one');
       return;
     case 'resume-old':
       ledger.enter('resume');
@@ -71,7 +80,12 @@ export async function heal(given: Attempt, book: DigestBook): Promise<void> {
     case 'load-new': {
       ledger.enter('heal');
       const directory = checkpoint.path ?? '';
-      await reload(attempt, [...untouched, ...quarantined], { directory, files: checkpoint.files, book });
+      leaveOut(
+        ledger,
+        stranded,
+        'it holds the old version, loads no directory, and others serve the new one',
+      );
+      await reload(attempt, loadable, { directory, files: checkpoint.files, book });
       for (const engine of enginesIn(attempt, 'received', 'verified')) ledger.healed(engine.id);
       return resume(attempt, enginesIn(attempt, 'received', 'verified'), 'serving-new');
     }
@@ -80,12 +94,17 @@ export async function heal(given: Attempt, book: DigestBook): Promise<void> {
       const directory = settings.recover ?? '';
       const old = { ...attempt, version: `recovered:${basename(directory)}` };
       const good = await openCheckpoint(directory);
-      await reload(old, [...untouched, ...quarantined], { directory, files: good.files, book: bookOf(good) });
+      leaveOut(ledger, stranded, `it loads no directory, and others serve ${directory}`);
+      await reload(old, loadable, { directory, files: good.files, book: bookOf(good) });
       const recovered = enginesIn(attempt, 'received', 'verified');
       for (const engine of recovered) ledger.reverted(engine.id);
       return resume(attempt, recovered, 'serving-old');
     }
   }
+}
+
+function leaveOut(ledger: Ledger, engines: readonly EngineLink[], why: string): void {
+  for (const { id } of engines) ledger.quarantine(id, new Error(why));
 }
 
 /** Pauses again (an engine whose resume was not confirmed may be serving), loads, proves where the engine can, resets caches. */
@@ -101,10 +120,7 @@ async function reload(
   );
   const { failed } = await onAll(engines, async (engine) => {
     ledger.pauseRequested(engine.id);
-    const mode = pauseModeFor(attempt, engine);
-    await engine.call(engine.admin.pause({ mode, clearCache: settings.clearCache }), {
-      timeoutMs: settings.timeouts.pause,
-    });
+    await pauseEngine(attempt, engine, { timeoutMs: settings.timeouts.pause });
   });
   for (const [id, error] of failed) {
     ledger.quarantine(id, asWeightcastError(error, 'WC_ENGINE_UNREACHABLE', { engine: id, phase: 'heal' }));
@@ -112,6 +128,7 @@ async function reload(
   const paused = engines.filter((engine) => !failed.has(engine.id));
   await loadFromDisk(attempt, paused, version);
   if (settings.verify !== 'none') await verifyByDigest(attempt, version.book, enginesIn(attempt, 'received'));
+  await requireVersions(attempt, enginesIn(attempt, 'received', 'verified'));
   await resetCaches(attempt);
 }
 

@@ -1,22 +1,24 @@
-/** The NCCL side of a session: the runtime, the group that stands between updates, and what it stages before a pause. */
-
+/** The NCCL side of a session: the runtime, the groups that stand between updates, one for each wire format, and what is staged before a pause. */
+import { setMaxListeners } from 'node:events';
 import { dirname } from 'node:path';
-import type { WeightsUpdate } from '../engines/admin.js';
-import { encodeAhead, jsonSteps } from '../engines/json-body.js';
+import type { WireFormat } from '../engines/admin.js';
 import { asWeightcastError, WeightcastError } from '../errors.js';
-import { onAll } from '../fleet/engine.js';
+import { type EngineLink, onAll } from '../fleet/engine.js';
 import type { NativeRuntime } from '../native.js';
-import { type Group, type GroupMember, groupStands, openGroup } from '../transports/nccl/group.js';
+import { allOrFirstFailure, type Group, type GroupMember } from '../transports/nccl/group.js';
 import { openRuntime } from '../transports/nccl/runtime.js';
 import { stagingFor } from '../transports/nccl/wire/memory.js';
-import { planSteps, type WirePlan } from '../transports/nccl/wire/plan.js';
-import { flattenSteps } from '../weights/flatten.js';
+import { planSteps } from '../transports/nccl/wire/plan.js';
 import { orderSteps } from '../weights/order.js';
 import { requireUnchanged } from '../weights/unchanged.js';
 import { runInSlices } from '../weights/yielding.js';
 import type { Attempt, Carrier } from './attempt.js';
 import type { GroupMarks } from './claim/group-marks.js';
+import { withoutNccl } from './lacking.js';
+import { type LaneWork, NcclLane } from './nccl-lane.js';
+import type { Settings } from './settings.js';
 import { filesystemCarrier } from './transfer-files.js';
+import type { LaneTransfer } from './transfer-lane.js';
 import { ncclCarrier } from './transfer-nccl.js';
 import type { UpdateReport } from './types.js';
 
@@ -29,10 +31,8 @@ const SHUTDOWN_MS = 5_000;
 export class NcclSender {
   readonly #marks: GroupMarks;
   #runtime: NativeRuntime | null = null;
-  #group: Group | null = null;
-  /** The list that every engine of the group has accepted. */
-  #accepted: Buffer | null = null;
-  #reused = false;
+  /** In the order of the wire formats' first engines. */
+  #lanes: readonly NcclLane[] = [];
   #trusted = true;
   memory: UpdateReport['memory'] = null;
 
@@ -45,34 +45,40 @@ export class NcclSender {
   }
 
   describe(): UpdateReport['nccl'] {
-    if (this.#runtime === null || this.#group === null) return null;
+    const groups = this.#lanes.flatMap(({ wire, group, reused }) =>
+      group === null
+        ? []
+        : [{ wire, worldSize: group.worldSize, reused, engines: group.members.map((m) => m.engine.id) }],
+    );
+    if (this.#runtime === null || groups.length === 0) return null;
     const { ncclVersion, ncclLibrary } = this.#runtime;
     return {
       version: ncclVersion,
       library: ncclLibrary,
-      worldSize: this.#group.worldSize,
-      reused: this.#reused,
+      worldSize: groups.reduce((sum, { worldSize }) => sum + worldSize, 0),
+      reused: groups.every(({ reused }) => reused),
+      groups,
     };
   }
 
-  /** The next update builds a new group. */
+  /** The next update builds new groups. */
   distrust(): void {
     this.#trusted = false;
   }
 
   /**
-   * Everything that can be done before the pause: plan, libraries, memory, rendezvous, first frames staged. Falls back to files, where that is
-   * allowed, when NCCL can't be used.
+   * Everything that can be done before the pause: plans, libraries, memory, rendezvous, first frames staged. Falls back to files, where that is
+   * allowed and every engine loads them, when NCCL can't be used.
    */
   async prepare(attempt: Attempt): Promise<Carrier> {
-    const { ledger, settings, checkpoint, signal } = attempt;
-    const order = await runInSlices(orderSteps(checkpoint.tensors), signal);
-    const plan = await runInSlices(planSteps('vllm', order, settings.packing), signal);
+    const { ledger, settings, checkpoint } = attempt;
+    const work = await planLanes(attempt);
     try {
-      requireWeightTransfer(attempt);
-      return await this.#stage(attempt, plan);
+      const unable = attempt.engines.find(({ admin }) => admin.capabilities.wire === null);
+      if (unable !== undefined) throw withoutNccl(unable);
+      return await this.#stage(attempt, work);
     } catch (error) {
-      await this.#dropGroup();
+      await this.#dropLanes();
       const cause = asWeightcastError(error, 'WC_NCCL_FAILED');
       if (
         settings.fallback !== 'filesystem' ||
@@ -84,139 +90,176 @@ export class NcclSender {
       }
       // The first line: below it are the places where a library was sought, which doctor shows.
       const why = cause.message.split('\n', 1)[0]?.replace(/; tried:$/, '');
+      const stuck = attempt.engines.find(({ admin }) => !admin.capabilities.diskLoad);
+      if (stuck !== undefined) {
+        ledger.note(`no fallback to files: ${stuck.id} loads no weights from a directory`);
+        throw cause;
+      }
       ledger.note(`NCCL can't be used (${cause.code}: ${why}): falling back to files`);
       return filesystemCarrier(checkpoint.path);
     }
   }
 
-  async #stage(attempt: Attempt, plan: WirePlan): Promise<Carrier> {
+  async #stage(attempt: Attempt, work: readonly LaneWork[]): Promise<Carrier> {
     const { ledger, settings, checkpoint, signal } = attempt;
     this.#runtime ??= await openRuntime(settings);
     requireDevice(this.#runtime, settings.device);
-    const staging = stagingFor(plan, { slotBytes: Math.min(SLOT_BYTES, plan.byteLength) });
-    this.memory = { device: staging.peakBytes.device, pinned: staging.peakBytes.pinned };
-    const group = await this.#joinGroup(attempt, staging.peakBytes.device);
+    const sum = (kind: 'device' | 'pinned') =>
+      work.reduce((total, { staging }) => total + staging.peakBytes[kind], 0);
+    this.memory = { device: sum('device'), pinned: sum('pinned') };
+    await this.#joinGroups(attempt, work);
     ledger.enter('stage');
     signal.throwIfAborted();
-    const update: WeightsUpdate = {
-      tensors: plan.tensors,
-      packing: group.packing,
-      weightVersion: attempt.version,
-      directory: checkpoint.path ?? dirname(checkpoint.files[0]?.path ?? ''),
-    };
-    for (const { admin } of group.members.map(({ engine }) => engine)) {
-      await encodeAhead(admin.updateWeights(update).body, signal);
-    }
-    const list = await runInSlices(jsonSteps(update), signal);
-    const native = await runInSlices(flattenSteps(plan.frames, checkpoint.files, staging), signal);
-    const transfer = await group.communicator.prepare(native, settings.timeouts.update);
+    const directory = checkpoint.path ?? dirname(checkpoint.files[0]?.path ?? '');
+    const staged: LaneTransfer[] = [];
     try {
+      for (const [index, lane] of this.#lanes.entries()) {
+        staged.push(await lane.stage(work[index] as LaneWork, attempt, directory));
+      }
       // The files are open now, and each read will see whether somebody wrote to them; this sees what was written before.
       await requireUnchanged(checkpoint.files, { mayBeGone: true });
     } catch (error) {
-      await transfer.close().catch(() => undefined);
+      await Promise.all(staged.map(({ transfer }) => transfer.close().catch(() => undefined)));
       throw error;
     }
-    return ncclCarrier({
-      group,
-      transfer,
-      update,
-      totalBytes: plan.byteLength,
-      frames: plan.frames.length,
-      // Where an engine does not say when it was started, it may be another process than the one that accepted the list.
-      accepted:
-        this.#accepted?.equals(list) === true &&
-        group.members.every(({ processStart }) => processStart !== null),
-      onAccepted: () => {
-        this.#accepted = list;
-      },
-    });
+    return ncclCarrier(staged);
   }
 
-  /** The standing group if it still fits the engines as they are now, else a fresh rendezvous. */
-  async #joinGroup(attempt: Attempt, deviceBytes: number): Promise<Group> {
-    const { ledger, engines, facts, settings } = attempt;
-    const runtime = this.#runtime as NativeRuntime;
-    const members = engines.map((engine): GroupMember => {
-      const known = facts.get(engine.id);
-      if (known === undefined) throw new Error(`no facts of ${engine.id}`);
-      return { engine, workers: known.workers, processStart: known.processStart };
-    });
-    const suspect = ledger.in('quarantined').length > 0;
-    const ids = engines.map(({ id }) => id);
-    if (
-      this.#group !== null &&
-      this.#trusted &&
-      !suspect &&
-      (await groupStands(this.#group, members, settings.packing))
-    ) {
-      if (await this.#marks.stand(ids)) {
-        this.#reused = true;
-        return this.#group;
-      }
-      ledger.note('another session has pushed to these engines since the last update: they join anew');
+  /** The standing groups that still fit their engines as they are now; for the others a fresh rendezvous, all at the same time. */
+  async #joinGroups(attempt: Attempt, work: readonly LaneWork[]): Promise<void> {
+    const { ledger, settings } = attempt;
+    const lanes = work.map(
+      ({ wire }) => this.#lanes.find((lane) => lane.wire === wire) ?? new NcclLane(wire),
+    );
+    await Promise.all(this.#lanes.filter((lane) => !lanes.includes(lane)).map((lane) => lane.drop()));
+    this.#lanes = lanes;
+    const suspects = new Set(ledger.in('quarantined'));
+    const fresh: { readonly lane: NcclLane; readonly work: LaneWork; readonly port: number }[] = [];
+    for (const [index, lane] of lanes.entries()) {
+      const own = work[index] as LaneWork;
+      lane.reused =
+        this.#trusted &&
+        !own.members.some(({ engine }) => suspects.has(engine.id)) &&
+        (await lane.stands(own, settings.packing)) &&
+        (await this.#isOurs(own, attempt));
+      if (!lane.reused) fresh.push({ lane, work: own, port: portOf(settings.masterPort, index) });
     }
-    await this.#dropGroup();
-    ledger.enter('rendezvous');
-    const memory = await runtime.memory(settings.device, settings.timeouts.rendezvous);
-    if (memory.free < deviceBytes) {
-      throw new WeightcastError(
-        'WC_CUDA_OUT_OF_MEMORY',
-        `the plan needs ${deviceBytes} bytes of device memory for staging, and ${memory.free} are free on device ${settings.device}`,
-      );
-    }
-    this.#reused = false;
     this.#trusted = true;
+    if (fresh.length === 0) return;
+    await Promise.all(fresh.map(({ lane }) => lane.drop()));
+    ledger.enter('rendezvous');
+    await this.#requireMemory(
+      settings,
+      fresh.reduce((sum, { work: { staging } }) => sum + staging.peakBytes.device, 0),
+    );
+    const ids = fresh.flatMap(({ work: { members } }) => members.map(({ engine }) => engine.id));
     await this.#marks.set(ids);
     await attempt.journal.ask('join', ids);
+    const callOff = new AbortController();
+    const signal = AbortSignal.any([attempt.signal, callOff.signal]);
+    setMaxListeners(0, signal);
     try {
-      this.#group = await this.#open(attempt, members);
+      const opening = fresh.map(({ lane, work: { members }, port }) =>
+        lane.open({
+          runtime: this.#runtime as NativeRuntime,
+          device: settings.device,
+          members,
+          packing: settings.packing,
+          masterAddress: settings.masterAddress,
+          masterPort: port,
+          timeoutMs: settings.timeouts.rendezvous,
+          signal,
+          onSilent: ({ id }) => {
+            if (ledger.is(id, 'serving-old'))
+              ledger.set(id, 'unknown', 'it may be stuck in a group that was given up');
+          },
+        }),
+      );
+      await allOrFirstFailure(opening, () => callOff.abort());
     } finally {
       await attempt.journal.joined().catch(() => undefined);
     }
-    return this.#group;
   }
 
-  #open({ settings, signal, ledger }: Attempt, members: readonly GroupMember[]): Promise<Group> {
-    return openGroup({
-      runtime: this.#runtime as NativeRuntime,
-      device: settings.device,
-      members,
-      packing: settings.packing,
-      masterAddress: settings.masterAddress,
-      masterPort: settings.masterPort,
-      timeoutMs: settings.timeouts.rendezvous,
-      signal,
-      onSilent: ({ id }) => {
-        if (ledger.is(id, 'serving-old'))
-          ledger.set(id, 'unknown', 'it may be stuck in a group that was given up');
-      },
-    });
+  async #isOurs({ members }: LaneWork, { ledger }: Attempt): Promise<boolean> {
+    if (await this.#marks.stand(members.map(({ engine }) => engine.id))) return true;
+    ledger.note('another session has pushed to these engines since the last update: they join anew');
+    return false;
   }
 
-  async #dropGroup(): Promise<void> {
-    const group = this.#group;
-    this.#group = null;
-    this.#accepted = null;
-    await group?.close().catch(() => undefined);
+  async #requireMemory({ device, timeouts }: Settings, bytes: number): Promise<void> {
+    const { free } = await (this.#runtime as NativeRuntime).memory(device, timeouts.rendezvous);
+    if (free >= bytes) return;
+    throw new WeightcastError(
+      'WC_CUDA_OUT_OF_MEMORY',
+      `the plan needs ${bytes} bytes of device memory for staging, and ${free} are free on device ${device}`,
+    );
+  }
+
+  async #dropLanes(): Promise<void> {
+    const lanes = this.#lanes;
+    this.#lanes = [];
+    await Promise.all(lanes.map((lane) => lane.drop()));
   }
 
   /**
-   * Ends the group; engines that have a teardown are told at the same time, since ranks wait for one another when they leave.
+   * Ends the groups; engines that have a teardown are told at the same time, since ranks wait for one another when they leave.
    *
    * @param alone runs what it is given, unless somebody else updates these engines now
    */
   async close(alone: (farewell: () => Promise<void>) => Promise<void>): Promise<void> {
-    const group = this.#group;
-    if (group?.communicator.state !== 'ready') return this.#dropGroup();
+    const groups = this.#lanes.flatMap(({ group }) => (group?.communicator.state === 'ready' ? [group] : []));
+    if (groups.length === 0) return this.#dropLanes();
     let leaving: Promise<void> | null = null;
     await alone(async () => {
-      leaving = this.#dropGroup();
+      leaving = this.#dropLanes();
       // Of a group that another session has replaced these engines know nothing; theirs is not ours to end.
-      if (await this.#marks.stand(group.members.map(({ engine }) => engine.id))) await tellAll(group);
+      await Promise.all(
+        groups.map(async (group) => {
+          if (await this.#marks.stand(group.members.map(({ engine }) => engine.id))) await tellAll(group);
+        }),
+      );
     });
-    await (leaving ?? this.#dropGroup());
+    await (leaving ?? this.#dropLanes());
   }
+}
+
+/** Each further group's store listens on the next port, so that a firewall can let them in. @throws WeightcastError WC_CONFIG_INVALID */
+function portOf(masterPort: number, index: number): number {
+  if (masterPort === 0 || masterPort + index <= 65_535) return masterPort === 0 ? 0 : masterPort + index;
+  throw new WeightcastError(
+    'WC_CONFIG_INVALID',
+    `--master-port ${masterPort}: the engines speak ${index + 1} wire formats, and each takes the next port`,
+  );
+}
+
+/** What is to be sent in each wire format that the engines receive. @throws WeightcastError WC_TENSOR_UNSENDABLE */
+async function planLanes({ engines, facts, checkpoint, settings, signal }: Attempt): Promise<LaneWork[]> {
+  const order = await runInSlices(orderSteps(checkpoint.tensors), signal);
+  const lanes: LaneWork[] = [];
+  for (const [wire, members] of byWire(engines)) {
+    const plan = await runInSlices(planSteps(wire, order, settings.packing), signal);
+    lanes.push({
+      wire,
+      members: members.map((engine): GroupMember => {
+        const known = facts.get(engine.id);
+        if (known === undefined) throw new Error(`no facts of ${engine.id}`);
+        return { engine, workers: known.workers, processStart: known.processStart };
+      }),
+      plan,
+      staging: stagingFor(plan, { slotBytes: Math.min(SLOT_BYTES, plan.byteLength) }),
+    });
+  }
+  return lanes;
+}
+
+function byWire(engines: readonly EngineLink[]): ReadonlyMap<WireFormat, EngineLink[]> {
+  const wires = new Map<WireFormat, EngineLink[]>();
+  for (const engine of engines) {
+    const { wire } = engine.admin.capabilities;
+    if (wire !== null) wires.set(wire, [...(wires.get(wire) ?? []), engine]);
+  }
+  return wires;
 }
 
 async function tellAll({ members }: Group): Promise<void> {
@@ -225,20 +268,6 @@ async function tellAll({ members }: Group): Promise<void> {
     async (engine) => {
       const shutdown = engine.admin.shutdownBroadcaster();
       if (shutdown !== null) await engine.call(shutdown, { timeoutMs: SHUTDOWN_MS });
-    },
-  );
-}
-
-function requireWeightTransfer({ engines }: Attempt): void {
-  const unable = engines.find((engine) => engine.admin.capabilities.wire === null);
-  if (unable === undefined) return;
-  throw new WeightcastError(
-    'WC_ENGINE_NOT_CONFIGURED',
-    `vLLM ${unable.admin.version} lists no weight-transfer routes`,
-    {
-      engine: unable.id,
-      phase: 'preflight',
-      remedy: 'Start it with VLLM_SERVER_DEV_MODE=1, or use --transport filesystem.',
     },
   );
 }

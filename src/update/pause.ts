@@ -1,9 +1,9 @@
 /** Pausing and resuming a fleet: all engines at once, and nobody left paused without being reported. */
-import type { PauseMode } from '../engines/admin.js';
 import { asWeightcastError, WeightcastError } from '../errors.js';
 import { type EngineLink, onAll } from '../fleet/engine.js';
 import { type Attempt, enginesIn } from './attempt.js';
 import { servesAfterAll } from './late-resume.js';
+import { pauseEngine } from './pause-engine.js';
 import { warmUp } from './warm-up.js';
 
 /**
@@ -23,13 +23,7 @@ export async function pauseAll(attempt: Attempt): Promise<void> {
   const { failed } = await onAll(engines, async (engine) => {
     ledger.pauseRequested(engine.id);
     const suspect = ledger.is(engine.id, 'quarantined');
-    await engine.call(
-      engine.admin.pause({ mode: pauseModeFor(attempt, engine), clearCache: settings.clearCache }),
-      {
-        signal,
-        timeoutMs: settings.timeouts.pause,
-      },
-    );
+    await pauseEngine(attempt, engine, { signal, timeoutMs: settings.timeouts.pause });
     // One that was found paused stays quarantined until it holds known bytes.
     if (!suspect) ledger.set(engine.id, 'paused');
   });
@@ -93,7 +87,7 @@ export async function resume(
     ledger.quarantine(
       id,
       asWeightcastError(error, 'WC_ENGINE_UNREACHABLE', { engine: id, phase: 'resume' }),
-      'its resume was not confirmed, so it may be serving',
+      'its resume was not confirmed, so it may be serving, or serve later',
     );
   }
 }
@@ -129,14 +123,4 @@ export async function resetCaches(attempt: Attempt): Promise<void> {
   for (const [id, error] of failed) {
     ledger.quarantine(id, asWeightcastError(error, 'WC_ENGINE_HTTP', { engine: id, phase: 'reset' }));
   }
-}
-
-/** 0.16 says that it is not paused after keep, so a later push could not see that this one died: it waits instead. */
-export function pauseModeFor({ settings, ledger }: Attempt, engine: EngineLink): PauseMode {
-  if (settings.pauseMode !== 'keep' || !engine.admin.capabilities.isPausedLiesAfterKeep)
-    return settings.pauseMode;
-  ledger.note(
-    `${engine.id}: vLLM ${engine.admin.version} hides a keep pause, so running requests are waited for`,
-  );
-  return 'wait';
 }

@@ -9,6 +9,7 @@ import { describeRecord } from './claim/record.js';
 import type { FoundRecord } from './claim/records.js';
 import type { DigestBook } from './digests.js';
 import type { FleetConnections } from './fleet-connections.js';
+import { withoutChecker, withoutDiskLoad } from './lacking.js';
 import type { Ledger } from './ledger.js';
 import type { Settings } from './settings.js';
 import type { VerifyMode } from './types.js';
@@ -151,12 +152,10 @@ async function checkOptions(
 ): Promise<void> {
   const unable = engines.find((engine) => !engine.admin.capabilities.weightChecker);
   if (settings.verify === 'digest' && unable !== undefined) {
-    throw new WeightcastError('WC_CONFIG_INVALID', `vLLM ${unable.admin.version} has no weight checker`, {
-      engine: unable.id,
-      remedy:
-        'Use --verify auto (a digest where the engine can, else a fingerprint), or vLLM 0.32 and later.',
-    });
+    throw withoutChecker(unable);
   }
+  const stuck = engines.find(({ admin }) => !admin.capabilities.diskLoad);
+  if (settings.transport === 'filesystem' && stuck !== undefined) throw withoutDiskLoad(stuck);
   if (settings.recover !== null) {
     const old = await openCheckpoint(settings.recover, { signal });
     directoryOf(old, settings.recover);

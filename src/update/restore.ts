@@ -5,15 +5,18 @@ import type { Attempt } from './attempt.js';
 
 /**
  * How an engine answered a request that makes it receive.
- * received: 200 · refused: it answered an error, so its round has ended · not-sent: it certainly never got the request · unknown: anything else
+ * received: 200 · refused: it answered an error, so its round has ended · not-sent: its workers certainly never got the request · unknown: anything else
  */
 export type PostOutcome = 'received' | 'refused' | 'not-sent' | 'unknown';
 
 export function postOutcome(error: unknown): PostOutcome {
   if (!(error instanceof WeightcastError)) return 'unknown';
-  if (error.details.sent === false) return 'not-sent';
+  if (error.details.sent === false || NO_ROUTE.includes(error.details.status)) return 'not-sent';
   return wasAnswered(error) ? 'refused' : 'unknown';
 }
+
+/** Refused by the server before it came to a worker: no key, no such route. */
+const NO_ROUTE: readonly unknown[] = [401, 403, 404, 405];
 
 /** True when the engine itself refused: by its status, or in the body of a 200 (Dynamo). */
 export function wasAnswered(error: unknown): boolean {
@@ -90,14 +93,14 @@ async function emptyRound(
   await call(finish);
 }
 
-/** The real server dies at its next request in this state, so it stays paused until it is healed. */
+/** A real vLLM dies at its next request in this state, so it stays paused until it is healed. */
 export function quarantineUnfinished({ ledger }: Attempt, engine: EngineLink): void {
+  const why =
+    engine.admin.startUpdate() === null
+      ? 'it was asked to receive and did not end it: it may hold a part of the new weights, or still wait for the rest'
+      : 'its update session was opened and not finished: it would die at its next request';
   ledger.quarantine(
     engine.id,
-    new WeightcastError(
-      'WC_UPDATE_QUARANTINED',
-      'its update session was opened and not finished: it would die at its next request',
-      { engine: engine.id, phase: 'transfer' },
-    ),
+    new WeightcastError('WC_UPDATE_QUARANTINED', why, { engine: engine.id, phase: 'transfer' }),
   );
 }

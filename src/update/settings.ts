@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import type { Packing, PauseMode } from '../engines/admin.js';
+import { backendNames } from '../engines/registry.js';
 import { WeightcastError } from '../errors.js';
 import type { DiscoverSpec, ElasticSpec } from '../fleet/specs.js';
 import { type StatePlace, statePlace } from './claim/state-directory.js';
@@ -22,6 +23,7 @@ export interface Settings {
   readonly elastic: readonly (string | ElasticSpec)[];
   readonly pool: NonNullable<FleetOptions['pool']>;
   readonly routerUrl: string | null;
+  readonly backend: string;
   readonly transport: TransportName;
   readonly fallback: 'filesystem' | 'none';
   readonly recover: string | null;
@@ -55,6 +57,7 @@ export function resolveSettings(options: FleetOptions): Settings {
   check(isInteger(packedBufferBytes, 1), 'packedBufferBytes', 'a whole number of bytes, at least 1');
   check(isInteger(masterPort, 0, 65_535), 'masterPort', 'a port number, or 0 for a free one');
   check(isInteger(device, 0), 'device', 'the index of a CUDA device');
+  oneOf('backend', options.backend, backendNames);
   oneOf('transport', options.transport, ['nccl', 'filesystem']);
   oneOf('fallback', options.fallback, ['filesystem', 'none']);
   oneOf('pauseMode', options.pauseMode, ['keep', 'wait', 'abort']);
@@ -68,6 +71,7 @@ export function resolveSettings(options: FleetOptions): Settings {
     elastic,
     pool: options.pool ?? {},
     routerUrl: options.routerUrl ?? null,
+    backend: options.backend ?? 'vllm',
     transport: options.transport ?? 'nccl',
     fallback: options.fallback ?? 'none',
     recover: options.recover === undefined ? null : resolve(options.recover),

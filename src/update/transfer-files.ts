@@ -1,10 +1,12 @@
-/** The filesystem transport: every engine loads the directory itself (vLLM: /collective_rpc reload_weights). */
-import { asWeightcastError, WeightcastError } from '../errors.js';
+/** The filesystem transport: every engine loads the directory itself. */
+import { asWeightcastError } from '../errors.js';
 import { type EngineLink, onAll } from '../fleet/engine.js';
 import type { CheckpointFile } from '../weights/checkpoint.js';
 import { requireUnchanged } from '../weights/unchanged.js';
 import type { Attempt, Carrier } from './attempt.js';
+import { withoutDiskLoad } from './lacking.js';
 import { settled } from './late-answers.js';
+import { tagFor } from './tag.js';
 import type { TransferReport } from './types.js';
 
 /** @param directory path that every worker can see */
@@ -38,7 +40,7 @@ export async function loadFromDisk(
   engines: readonly EngineLink[],
   { directory, files }: DiskVersion,
 ): Promise<void> {
-  const { ledger, settings, version, journal } = attempt;
+  const { ledger, settings, journal } = attempt;
   await journal.ask(
     'load',
     engines.map(({ id }) => id),
@@ -46,10 +48,11 @@ export async function loadFromDisk(
   );
   const { done, failed } = await onAll(engines, async (engine) => {
     ledger.set(engine.id, 'receiving', `loads ${directory}`);
-    const load = engine.admin.reloadFromDisk(directory, { weightVersion: version });
-    if (load === null) throw noDiskLoad(engine);
+    const tag = tagFor(attempt, engine);
+    const load = engine.admin.reloadFromDisk(directory, { weightVersion: tag });
+    if (load === null) throw withoutDiskLoad(engine, 'transfer');
     await settled(attempt, engine, settings.timeouts.update, (timeoutMs) => engine.call(load, { timeoutMs }));
-    const setVersion = version === null ? null : engine.admin.setWeightVersion(version);
+    const setVersion = tag === null ? null : engine.admin.setWeightVersion(tag);
     if (setVersion !== null) await engine.call(setVersion, { timeoutMs: settings.timeouts.pause });
   });
   const changed: unknown = await requireUnchanged(files, { mayBeGone: true }).catch(
@@ -66,14 +69,6 @@ export async function loadFromDisk(
   for (const [id, error] of failed) {
     ledger.quarantine(id, asWeightcastError(error, 'WC_ENGINE_HTTP', { engine: id, phase: 'transfer' }));
   }
-}
-
-function noDiskLoad(engine: EngineLink): WeightcastError {
-  return new WeightcastError('WC_ENGINE_NOT_CONFIGURED', 'it loads no weights from a directory', {
-    engine: engine.id,
-    phase: 'transfer',
-    remedy: 'Update it by NCCL, or start it with the filesystem weight broadcast.',
-  });
 }
 
 function filesReport(attempt: Attempt, elapsedMs: number): TransferReport {

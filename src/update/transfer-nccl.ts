@@ -1,13 +1,16 @@
-/** The NCCL transport: opens every engine's update session, then broadcasts while they receive. */
-import { setMaxListeners } from 'node:events';
+/**
+ * The NCCL transport: opens every engine's update session, then broadcasts to all wire formats side by side while they receive. Nothing is sent before
+ * every engine has accepted; what fails then concerns the engines of its own format, as long as something was sent at all.
+ */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { WeightsUpdate } from '../engines/admin.js';
-import { asWeightcastError, WeightcastError } from '../errors.js';
+import { asWeightcastError } from '../errors.js';
 import { type EngineLink, onAll } from '../fleet/engine.js';
-import type { NativeTransfer, NativeTransferStats } from '../native.js';
-import type { Group } from '../transports/nccl/group.js';
+import type { NativeTransferStats } from '../native.js';
 import type { Attempt, Carrier } from './attempt.js';
+import { type Clock, clockOf } from './clock.js';
 import { type PostOutcome, postOutcome, quarantineUnfinished, restore, wasAnswered } from './restore.js';
+import { tagFor } from './tag.js';
+import { LaneRun, type LaneTransfer } from './transfer-lane.js';
 import type { TransferReport } from './types.js';
 
 /**
@@ -15,53 +18,18 @@ import type { TransferReport } from './types.js';
  * nothing, because an empty round restores an engine that received nothing. Later updates of the session don't wait.
  */
 const REFUSAL_WINDOW_MS = 100;
-/** After a failure the other engines' receives end by the abort of the communicator: so long they get to say so. */
-const SETTLE_MS = 10_000;
-/** So long after the deadline at most: the update returns within a second of it. */
-const ANSWER_MS = 800;
-/** Of the deadline at most a tenth, and at most so long, is kept for the engines that have to be restored when another one stays silent. */
-const RESTORE_MS = 10_000;
 
-export interface NcclCarrierOptions {
-  readonly group: Group;
-  readonly transfer: NativeTransfer;
-  readonly update: WeightsUpdate;
-  readonly totalBytes: number;
-  /** Number of broadcasts. */
-  readonly frames: number;
-  /** True when these very engine processes have accepted this very list in this session. */
-  readonly accepted: boolean;
-  readonly onAccepted: () => void;
-}
-
-export function ncclCarrier(options: NcclCarrierOptions): Carrier {
+export function ncclCarrier(lanes: readonly LaneTransfer[]): Carrier {
   return {
     name: 'nccl',
-    transfer: (attempt) => broadcastAll(attempt, options),
-    close: () => options.transfer.close(),
+    transfer: (attempt) => broadcastAll(attempt, lanes),
+    close: async () => {
+      await Promise.all(lanes.map(({ transfer }) => transfer.close()));
+    },
   };
 }
 
-/** The one deadline of a transfer: every call of it gets what is left. */
-interface Clock {
-  readonly left: () => number;
-  /** What is left to open the update sessions. */
-  readonly toStart: () => number;
-  /** What is left to restore engines that received nothing. */
-  readonly toRestore: () => number;
-}
-
-function clockOf(totalMs: number): Clock {
-  const deadline = performance.now() + totalMs;
-  const until = (ms: number) => Math.max(1, ms - performance.now());
-  return {
-    left: () => until(deadline),
-    toStart: () => until(deadline - Math.min(RESTORE_MS, totalMs / 10)),
-    toRestore: () => Math.min(RESTORE_MS, until(deadline + ANSWER_MS)),
-  };
-}
-
-async function broadcastAll(attempt: Attempt, options: NcclCarrierOptions): Promise<TransferReport> {
+async function broadcastAll(attempt: Attempt, lanes: readonly LaneTransfer[]): Promise<TransferReport> {
   const { ledger, settings, engines, journal } = attempt;
   attempt.signal.throwIfAborted();
   const clock = clockOf(settings.timeouts.update);
@@ -71,17 +39,27 @@ async function broadcastAll(attempt: Attempt, options: NcclCarrierOptions): Prom
   );
   // Engines that may hold something else than the old version: an empty round does not make them whole.
   const suspects = new Set(ledger.in('quarantined'));
-  if (!(await startAll(attempt, suspects, clock))) return toReport(null, options);
+  if (!(await startAll(attempt, suspects, clock))) return toReport([], lanes);
 
-  const { stats, posts } = await sendAndReceive(attempt, options, clock);
-  if (stats === null && options.transfer.framesIssued === 0) {
-    await restore(attempt, suspects, posts, clock.toRestore());
-    return toReport(null, options);
+  const runs = await sendAndReceive(attempt, lanes, clock);
+  const untouched = runs.filter((run) => run.untouched);
+  const posts = new Map(untouched.flatMap((run) => [...run.posts]));
+  if (untouched.length > 0) {
+    const theirs = { ...attempt, engines: untouched.flatMap(({ lane }) => lane.engines) };
+    await restore(theirs, suspects, posts, clock.toRestore());
   }
-  const received = attempt.engines.filter((engine) => stats !== null && posts.get(engine.id) === 'received');
-  for (const engine of attempt.engines) if (!received.includes(engine)) quarantineUnfinished(attempt, engine);
+  const received: EngineLink[] = [];
+  for (const run of runs.filter((each) => !untouched.includes(each))) {
+    for (const engine of run.lane.engines) {
+      if (run.stats !== null && run.posts.get(engine.id) === 'received') received.push(engine);
+      else quarantineUnfinished(attempt, engine);
+    }
+  }
   await finishAll(attempt, received, clock);
-  return toReport(stats, options);
+  return toReport(
+    runs.flatMap(({ stats }) => stats ?? []),
+    lanes,
+  );
 }
 
 /** Opens the update session on all engines. If one refuses, everybody is restored and false is returned: nothing was sent. */
@@ -117,94 +95,65 @@ async function startAll(attempt: Attempt, suspects: Set<string>, clock: Clock): 
   return false;
 }
 
-interface Outcome {
-  /** null when the broadcast did not run to its end. */
-  readonly stats: NativeTransferStats | null;
-  /** How each engine answered the request to receive. */
-  readonly posts: ReadonlyMap<string, PostOutcome>;
+/** Drives all lanes to their ends. */
+async function sendAndReceive(
+  attempt: Attempt,
+  lanes: readonly LaneTransfer[],
+  clock: Clock,
+): Promise<readonly LaneRun[]> {
+  const { signal, settings } = attempt;
+  const refusal = new AbortController();
+  const totalBytes = lanes.reduce((sum, lane) => sum + lane.totalBytes, 0);
+  const sent = new Map<LaneTransfer, number>();
+  const runs: readonly LaneRun[] = lanes.map((lane) => {
+    const run: LaneRun = new LaneRun(attempt, {
+      lane,
+      clock,
+      onFailure: () => {
+        refusal.abort();
+        // As long as nobody has received anything, everybody can stay on the old version. Later, whoever gets all of it serves the new one.
+        if (runs.every((each) => each.untouched)) failAll();
+        else run.fail();
+      },
+      onProgress: (bytes) => {
+        sent.set(lane, bytes);
+        const all = [...sent.values()].reduce((sum, part) => sum + part, 0);
+        settings.onEvent({ kind: 'progress', phase: 'transfer', bytes: all, totalBytes });
+      },
+    });
+    return run;
+  });
+  const failAll = () => {
+    refusal.abort();
+    for (const run of runs) run.fail();
+  };
+  signal.addEventListener('abort', failAll, { once: true });
+  const called = () => signal.aborted || runs.some(({ failing }) => failing);
+  for (const wave of wavesOf(attempt.engines)) {
+    if (called()) break;
+    for (const run of runs) run.ask(run.lane.engines.filter((engine) => wave.has(engine)));
+    if (!lanes.every(({ accepted }) => accepted)) await delay(REFUSAL_WINDOW_MS, refusal.signal);
+  }
+  if (!called()) await Promise.all(runs.map((run) => run.send()));
+  signal.removeEventListener('abort', failAll);
+  if (signal.aborted) for (const run of runs.filter(({ stats }) => stats === null)) run.fail();
+  await Promise.all(runs.map((run) => run.end()));
+  return runs;
 }
 
-async function sendAndReceive(attempt: Attempt, options: NcclCarrierOptions, clock: Clock): Promise<Outcome> {
-  const { ledger, engines, settings, signal } = attempt;
-  const { group, transfer, update } = options;
-  const giveUp = new AbortController();
-  setMaxListeners(0, giveUp.signal);
-  const refusal = new AbortController();
-  let stats: NativeTransferStats | null = null;
-  let failing = false;
-  let settle: NodeJS.Timeout | undefined;
-  const fail = () => {
-    if (failing) return;
-    failing = true;
-    refusal.abort();
-    // Once everything is sent the others may still be loading it: the group has nothing left to abort.
-    if (stats === null) void group.communicator.abort().catch(() => undefined);
-    // Where nothing was sent, what comes after the deadline is left to restoring.
-    const graceMs = transfer.framesIssued === 0 ? 0 : ANSWER_MS;
-    settle = setTimeout(() => giveUp.abort(), Math.min(SETTLE_MS, clock.left()) + graceMs);
-  };
-
-  const posts = new Map<string, PostOutcome>();
-  const answers = engines.map(async (engine) => {
-    ledger.set(engine.id, 'receiving');
-    try {
-      await engine.call(engine.admin.updateWeights(update), {
-        signal: giveUp.signal,
-        // Rank 0 knows first: its deadline ends the group, and the engine then gets so long to answer for itself.
-        timeoutMs: clock.left() + ANSWER_MS,
-      });
-      const early = transfer.framesIssued < options.frames;
-      if (early && !engine.admin.capabilities.updateAnswersEarly) throw deafEngine(engine);
-      posts.set(engine.id, 'received');
-    } catch (error) {
-      posts.set(engine.id, postOutcome(error));
-      if (!signal.aborted) {
-        ledger.fail(
-          engine.id,
-          asWeightcastError(error, 'WC_ENGINE_HTTP', { engine: engine.id, phase: 'transfer' }),
-        );
-      }
-      fail();
-    }
-  });
-
-  signal.addEventListener('abort', fail, { once: true });
-  try {
-    if (!options.accepted) await delay(REFUSAL_WINDOW_MS, refusal.signal);
-    if (!failing && !signal.aborted) {
-      stats = await transfer.run(clock.left(), (progress) => {
-        settings.onEvent({
-          kind: 'progress',
-          phase: 'transfer',
-          bytes: progress.bytesSent,
-          totalBytes: options.totalBytes,
-        });
-      });
-    }
-  } catch (error) {
-    const cause = asWeightcastError(error, 'WC_NCCL_FAILED', { phase: 'transfer' });
-    for (const engine of engines) {
-      if (!signal.aborted && posts.get(engine.id) !== 'received') ledger.fail(engine.id, cause);
-    }
-    fail();
-  } finally {
-    signal.removeEventListener('abort', fail);
-  }
-  if (signal.aborted && stats === null) fail();
-  await Promise.all(answers);
-  clearTimeout(settle);
-  // An engine that left a receive half-way is out of step with the others for good: the next update needs a new group.
-  if (failing) await group.communicator.abort().catch(() => undefined);
-  else options.onAccepted();
-  return { stats, posts };
+/** Those that a refusal by another one costs nothing are asked first: the others would wait in a receive that they can't leave. */
+function wavesOf(engines: readonly EngineLink[]): ReadonlySet<EngineLink>[] {
+  const restores = ({ admin }: EngineLink) => admin.capabilities.restoresByEmptyRound;
+  const waves = [engines.filter(restores), engines.filter((engine) => !restores(engine))];
+  return waves.filter((wave) => wave.length > 0).map((wave) => new Set(wave));
 }
 
 /** Closes the sessions of engines that received everything. */
 async function finishAll(attempt: Attempt, engines: readonly EngineLink[], clock: Clock): Promise<void> {
-  const { ledger, version, journal } = attempt;
+  const { ledger, journal } = attempt;
   await journal.mine();
   const { failed } = await onAll(engines, async (engine) => {
-    const finish = engine.admin.finishUpdate({ weightVersion: version });
+    const finish = engine.admin.finishUpdate({ weightVersion: tagFor(attempt, engine) });
     if (finish !== null) await engine.call(finish, { timeoutMs: clock.left() });
     ledger.received(engine.id, 'nccl');
   });
@@ -213,32 +162,24 @@ async function finishAll(attempt: Attempt, engines: readonly EngineLink[], clock
   }
 }
 
-function toReport(stats: NativeTransferStats | null, options: NcclCarrierOptions): TransferReport {
-  const elapsedMs = stats?.elapsedMs ?? 0;
+/** All wire formats together; they were sent at the same time. */
+function toReport(ended: readonly NativeTransferStats[], lanes: readonly LaneTransfer[]): TransferReport {
+  const sum = (key: keyof NativeTransferStats) => ended.reduce((total, stats) => total + stats[key], 0);
+  const elapsedMs = Math.max(0, ...ended.map((stats) => stats.elapsedMs));
+  const bytes = sum('bytes');
   return {
     transport: 'nccl',
-    bytes: stats?.bytes ?? 0,
-    frames: stats?.frames ?? options.transfer.framesIssued,
+    bytes,
+    frames:
+      ended.length === lanes.length
+        ? sum('frames')
+        : lanes.reduce((total, { transfer }) => total + transfer.framesIssued, 0),
     elapsedMs,
-    bytesPerSecond: stats === null || elapsedMs === 0 ? 0 : stats.bytes / (elapsedMs / 1000),
-    readMs: stats?.readMs ?? 0,
-    copyMs: stats?.copyMs ?? 0,
-    broadcastMs: stats?.broadcastMs ?? 0,
+    bytesPerSecond: elapsedMs === 0 ? 0 : bytes / (elapsedMs / 1000),
+    readMs: sum('readMs'),
+    copyMs: sum('copyMs'),
+    broadcastMs: sum('broadcastMs'),
   };
-}
-
-/** vLLM disables a communicator silently (no libnccl, a world of one) and then answers 200 without having received anything. */
-function deafEngine(engine: EngineLink): WeightcastError {
-  return new WeightcastError(
-    'WC_ENGINE_PROTOCOL',
-    'it says that it received the weights before they were sent: its communicator is disabled',
-    {
-      engine: engine.id,
-      phase: 'transfer',
-      remedy:
-        'Check that the server loads libnccl (VLLM_NCCL_SO_PATH) and that VLLM_DISABLE_PYNCCL is not set.',
-    },
-  );
 }
 
 /** Waits, but not beyond the signal; never rejects. */

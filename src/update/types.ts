@@ -1,6 +1,6 @@
 /** What an update takes, what it says while it runs, and what it reports. */
 
-import type { PauseMode } from '../engines/admin.js';
+import type { PauseMode, WireFormat } from '../engines/admin.js';
 import type { ErrorCode } from '../errors.js';
 import type { PoolPolicy } from '../fleet/elastic/state.js';
 import type { DiscoverSpec, ElasticSpec } from '../fleet/specs.js';
@@ -64,6 +64,8 @@ export interface FleetOptions {
   readonly pool?: { readonly intervalMs?: number } & Partial<PoolPolicy>;
   /** Where requests go, when a router stands before an elastic fleet. */
   readonly routerUrl?: string;
+  /** Of engines that name none: 'vllm' (default), 'prime-rl', 'dynamo', or 'auto', which finds out. */
+  readonly backend?: string;
   /** Default 'nccl'. */
   readonly transport?: TransportName;
   /** 'filesystem': engines that NCCL can't reach, or that a failed transfer quarantined, load the weights from disk. Default none. */
@@ -83,7 +85,7 @@ export interface FleetOptions {
   readonly packedBufferBytes?: number;
   /** Address under which the engines reach this process; default: the local address towards the first engine. */
   readonly masterAddress?: string;
-  /** Port of the store; 0 (default) takes a free one. */
+  /** Port of the store; 0 (default) takes a free one. Where engines of several wire formats are updated, each further one has the next port. */
   readonly masterPort?: number;
   /** Default 'keep'. */
   readonly pauseMode?: PauseMode;
@@ -195,6 +197,7 @@ export interface EngineReport {
   readonly error: ErrorReport | null;
 }
 
+/** Several wire formats are sent at the same time, and counted together. */
 export interface TransferReport {
   readonly transport: TransportName;
   readonly bytes: number;
@@ -206,6 +209,22 @@ export interface TransferReport {
   readonly readMs: number;
   readonly copyMs: number;
   readonly broadcastMs: number;
+}
+
+export interface NcclReport {
+  readonly version: number;
+  readonly library: string;
+  /** Ranks of all groups, rank 0 counted in each. */
+  readonly worldSize: number;
+  /** No engine had to join anew. */
+  readonly reused: boolean;
+  /** One for each wire format among the engines. */
+  readonly groups: readonly {
+    readonly wire: WireFormat;
+    readonly worldSize: number;
+    readonly reused: boolean;
+    readonly engines: readonly string[];
+  }[];
 }
 
 export interface UpdateReport {
@@ -229,12 +248,7 @@ export interface UpdateReport {
   readonly transfer: TransferReport | null;
   /** Staging memory in bytes, known before anything started. */
   readonly memory: { readonly device: number; readonly pinned: number } | null;
-  readonly nccl: {
-    readonly version: number;
-    readonly library: string;
-    readonly worldSize: number;
-    readonly reused: boolean;
-  } | null;
+  readonly nccl: NcclReport | null;
   readonly notes: readonly string[];
   readonly error: ErrorReport | null;
 }

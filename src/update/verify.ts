@@ -4,6 +4,7 @@ import { type EngineLink, onAll } from '../fleet/engine.js';
 import type { ProofVerdict } from '../weights/proof.js';
 import type { Attempt } from './attempt.js';
 import type { DigestBook } from './digests.js';
+import { nameOf } from './lacking.js';
 import { settled } from './late-answers.js';
 import type { ProofReport } from './types.js';
 
@@ -20,7 +21,7 @@ export async function verifyByDigest(
   const { failed } = await onAll(engines, async (engine) => {
     const exchange = engine.admin.checksums();
     if (exchange === null) {
-      ledger.proof(engine.id, unproved(`vLLM ${engine.admin.version} has no weight checker`));
+      ledger.proof(engine.id, unproved(`${nameOf(engine.admin)} has no weight checker`));
       return;
     }
     const began = performance.now();

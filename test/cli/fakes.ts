@@ -133,7 +133,7 @@ export function report(over: Partial<UpdateReport> = {}): UpdateReport {
       broadcastMs: 900,
     },
     memory: { device: 536_870_912, pinned: 67_108_864 },
-    nccl: { version: 22_803, library: '/usr/lib/libnccl.so.2', worldSize: 5, reused: false },
+    nccl: { version: 22_803, library: '/usr/lib/libnccl.so.2', worldSize: 5, reused: false, groups: [] },
     notes: [],
     error: null,
     ...over,

@@ -104,7 +104,7 @@ test('engines may be written as strings', async () => {
 test('an engine written as a string keeps what follows its address', async () => {
   const options = await fromFile('engine = ["dynamo=http://a:9090,workers=2,inference=http://front:8000"]');
   expect(options.engines).toEqual([
-    { backend: 'dynamo', url: 'http://a:9090,workers=2,inference=http://front:8000' },
+    { backend: 'dynamo', url: 'http://a:9090', workers: 2, inferenceUrl: 'http://front:8000' },
   ]);
 });
 
@@ -257,4 +257,47 @@ test('no text and no TOML value makes validation throw anything but a named erro
 test('a key is suggested only when it is near', () => {
   expect(nearestKey('master-adress', ['master_address', 'master_port'])).toBe('master_address');
   expect(nearestKey('colour', ['master_address', 'master_port'])).toBeNull();
+});
+
+describe('engines of several backends', () => {
+  test('are tables with what their backends understand, or the text of the command line', async () => {
+    const options = await fromFile(`
+      backend = "auto"
+      engine = [
+        "prime-rl=http://10.0.0.5:8000,workers=2,broadcast=filesystem",
+        { url = "http://10.0.0.6:9090", backend = "dynamo", workers = 4, inference = "http://10.0.0.7:8000", rpc = "prime-rl" },
+        "http://10.0.0.8:8000",
+      ]
+    `);
+    expect(options).toMatchObject({ backend: 'auto' });
+    expect(options.engines).toEqual([
+      {
+        backend: 'prime-rl',
+        url: 'http://10.0.0.5:8000',
+        workers: 2,
+        parameters: { broadcast: 'filesystem' },
+      },
+      {
+        backend: 'dynamo',
+        url: 'http://10.0.0.6:9090',
+        workers: 4,
+        inferenceUrl: 'http://10.0.0.7:8000',
+        parameters: { rpc: 'prime-rl' },
+      },
+      { url: 'http://10.0.0.8:8000' },
+    ]);
+  });
+
+  test.each([
+    ['{ url = "http://a:1", backend = "prime-rl", brodcast = "nccl" }', 'did you mean broadcast?'],
+    ['{ url = "http://a:1", backend = "vllm", rpc = "native" }', 'engine[0].rpc: unknown key'],
+    ['{ url = "http://a:1", workers = 0 }', 'engine[0].workers: must be a whole number from 1 to 65536'],
+    ['{ url = "http://a:1", inference = "a:2" }', 'engine[0].inference: must be an http://'],
+    ['"prime-rl=http://a:1,workers=two"', 'engine[0].workers: must be a number'],
+    ['"prime-rl=http://a:1,workers"', 'NAME=VALUE once, such as workers=2'],
+    ['"prime-rl=http://a:1,workers=2,workers=3"', 'NAME=VALUE once'],
+    ['"prime-rl=http://a:1,wokers=2"', 'engine[0].wokers: unknown key; did you mean workers?'],
+  ])('%s is refused', async (engine, message) => {
+    await expect(read(`engine = [${engine}]`)).rejects.toThrow(message);
+  });
 });

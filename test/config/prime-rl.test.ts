@@ -254,7 +254,7 @@ describe('--prime-rl-config', () => {
   it('takes engines with their workers by the command line, and by tables', async () => {
     const settings = await resolveSettings({ engine: ['prime-rl=http://a:8000,workers=2'] });
     expect(fleetOptions(settings, {}).engines).toEqual([
-      { url: 'http://a:8000,workers=2', backend: 'prime-rl' },
+      { url: 'http://a:8000', workers: 2, backend: 'prime-rl' },
     ]);
     const config = await write(
       '[[engine]]\nurl = "http://w:9090"\nbackend = "dynamo"\nworkers = 2\ninference = "http://f:8000"\nparameters = { rpc = "prime-rl" }',

@@ -69,6 +69,26 @@ describe('what becomes of engines that an update left behind', () => {
       'leave',
     ],
     ['all are damaged and nothing heals', damage({ quarantined: 2 }), 'leave'],
+    [
+      'some serve the new version, and the rest loads no directory',
+      damage({ onNew: 1, quarantined: 1, loadable: 0, fallback: true }),
+      'leave',
+    ],
+    [
+      'the damaged ones load no directory: the untouched ones serve on',
+      damage({ untouched: 1, quarantined: 1, loadable: 1, fallback: true, recover: true }),
+      'resume-old',
+    ],
+    [
+      'an untouched one that loads no directory stays out where more engines serve without it',
+      damage({ untouched: 1, quarantined: 2, loadable: 2, fallback: true }),
+      'load-new',
+    ],
+    [
+      'nobody loads a directory, and nobody is untouched',
+      damage({ quarantined: 2, loadable: 0, fallback: true, recover: true }),
+      'leave',
+    ],
   ] as const)('%s', (_, given, expected) => {
     expect(planHealing(given)).toBe(expected);
   });

@@ -13,9 +13,7 @@ export interface Dialect {
   readonly checkpointFormatIn: 'update' | 'start' | 'nowhere';
 }
 
-type OfOtherBackends = 'needsWeightVersion';
-
-interface Row extends Partial<Omit<Capabilities, 'wire' | 'diskLoad' | OfOtherBackends>> {
+interface Row extends Partial<Omit<Capabilities, 'wire' | 'diskLoad' | 'needsWeightVersion'>> {
   readonly since: string;
   readonly checkpointFormatIn?: Dialect['checkpointFormatIn'];
 }

@@ -62,12 +62,16 @@ function isDead(status: number, message: string, call: FailedCall): boolean {
   );
 }
 
+/** Said by vLLM's engine to a pause by 'keep' (recorded through Dynamo 1.6.1): it can't freeze requests that hold an adapter. */
+const KEEP_REFUSED = /keep mode with active LoRA requests/;
+
 /** The error for an answer that is not success. */
 export function failure(reply: Reply, call: FailedCall): WeightcastError {
   const { status } = reply;
   const message = serverMessage(reply);
   const worker = workerMessage(message);
   const { code, remedy } = meaningOf(reply, message, call);
+  const keepRefused = KEEP_REFUSED.test(message);
   const words = worker ?? (message === '' ? 'no explanation' : message);
   return new WeightcastError(code, `${call.operation}: the engine answered ${status}: ${words}`, {
     engine: call.engine,
@@ -77,7 +81,8 @@ export function failure(reply: Reply, call: FailedCall): WeightcastError {
       status,
       serverMessage: message,
       // A worker's exception comes again at the next try.
-      transient: status >= 500 && worker === null,
+      transient: status >= 500 && worker === null && !keepRefused,
+      ...(keepRefused ? { fallbackPauseMode: 'wait' } : {}),
     },
   });
 }

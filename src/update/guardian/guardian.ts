@@ -78,13 +78,25 @@ export class Guardian {
       timer = setTimeout(() => resolve(false), READY_MS);
       void this.#ended.then(() => resolve(false));
     });
-    const { engines, fallback, recover, pauseMode, clearCache, verify, apiKey, headers, timeouts } = settings;
+    const {
+      engines,
+      backend,
+      transport,
+      fallback,
+      recover,
+      pauseMode,
+      clearCache,
+      verify,
+      apiKey,
+      headers,
+      timeouts,
+    } = settings;
     this.#send({
       kind: 'guard',
       id,
       push,
       fleet: {
-        ...{ engines, fallback, pauseMode, clearCache, verify, headers, timeouts },
+        ...{ engines, backend, transport, fallback, pauseMode, clearCache, verify, headers, timeouts },
         ...(recover === null ? {} : { recover }),
         ...(apiKey === null ? {} : { apiKey }),
         stateDir: dirname(record.file),
@@ -107,6 +119,8 @@ export class Guardian {
   async close(): Promise<void> {
     const child = this.#child;
     if (child === null) return;
+    // Where it takes long to end nothing else may keep this process awake, and it would leave with 13.
+    child.ref();
     child.stdin?.end();
     const timer = setTimeout(() => child.kill('SIGKILL'), EXIT_MS);
     await this.#ended;
