@@ -91,6 +91,8 @@ export interface Capabilities {
   readonly wire: WireFormat | null;
   /** False where nothing loads whole weights from a directory: a prime-rl server that was started for NCCL. */
   readonly diskLoad: boolean;
+  /** How it can pause; default: in every mode. */
+  readonly pauseModes?: readonly PauseMode[];
   /** `isPaused` says false after a pause by 'keep', though it holds. */
   readonly isPausedLiesAfterKeep: boolean;
   /** `update_weights` may answer before the last bytes have arrived: there is no device synchronisation before 0.18. */

@@ -50,6 +50,11 @@ async function runningRequests(
 
 /** 0.16 says that it is not paused after keep, so a later push could not see that this one died: it waits instead. */
 function pauseModeFor({ settings, ledger }: Attempt, { id, admin }: EngineLink): PauseMode {
+  const [own, ...others] = admin.capabilities.pauseModes ?? [];
+  if (own !== undefined && own !== settings.pauseMode && !others.includes(settings.pauseMode)) {
+    ledger.note(`${id}: ${nameOf(admin)} can't pause by ${settings.pauseMode}, so it pauses by ${own}`);
+    return own;
+  }
   if (settings.pauseMode !== 'keep' || !admin.capabilities.isPausedLiesAfterKeep) return settings.pauseMode;
   ledger.note(`${id}: ${nameOf(admin)} hides a keep pause, so running requests are waited for`);
   return 'wait';

@@ -220,6 +220,7 @@ function capabilitiesOf(generation: Generation, broadcast: PrimeRlIdentity['broa
     newRequestsWhilePaused: 'queue',
     wire: broadcast === 'nccl' && generation.joins ? 'prime-rl' : null,
     diskLoad: broadcast === 'filesystem',
+    pauseModes: ['keep'],
     isPausedLiesAfterKeep: false,
     // The worker answers when its loader has run; the broadcasts of the last state dict may still be on its stream.
     updateAnswersEarly: true,
