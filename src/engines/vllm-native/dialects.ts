@@ -13,7 +13,7 @@ export interface Dialect {
   readonly checkpointFormatIn: 'update' | 'start' | 'nowhere';
 }
 
-interface Row extends Partial<Omit<Capabilities, 'wire' | 'diskLoad' | 'needsWeightVersion'>> {
+interface Row extends Partial<Omit<Capabilities, 'wire' | 'pauseModes' | 'diskLoad' | 'needsWeightVersion'>> {
   readonly since: string;
   readonly checkpointFormatIn?: Dialect['checkpointFormatIn'];
 }
