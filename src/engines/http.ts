@@ -146,6 +146,7 @@ class PooledClient implements HttpClient {
     const deadline = deadlineOf(patience ?? this.#budgets[exchange.budget], options.timeoutMs);
     const attempts = retryable ? (patience?.attempts ?? this.#retry.attempts) : 1;
     const endsAt = performance.now() + deadline.totalMs;
+    let sent = false;
     for (let attempt = 1; ; attempt += 1) {
       const leftMs = endsAt - performance.now();
       try {
@@ -160,8 +161,9 @@ class PooledClient implements HttpClient {
         return exchange.read(reply);
       } catch (error) {
         const delayMs = backoffMs(this.#retry, attempt);
+        sent ||= !(error instanceof WeightcastError) || error.details.sent !== false;
         if (attempt >= attempts || !isTransient(error, exchange) || performance.now() + delayMs >= endsAt) {
-          throw withAttempts(explained(error, exchange), attempt);
+          throw withAttempts(explained(error, exchange), attempt, sent);
         }
         await pause(delayMs, options.signal, site);
       }
@@ -351,13 +353,14 @@ function explained(error: unknown, { ifDropped }: Exchange<unknown>): unknown {
   });
 }
 
-function withAttempts(error: unknown, attempts: number): unknown {
+/** @param sent whether any of the tries may have reached the engine */
+function withAttempts(error: unknown, attempts: number, sent: boolean): unknown {
   if (attempts === 1 || !(error instanceof WeightcastError)) return error;
   return new WeightcastError(error.code, `${error.message} (tried ${attempts} times)`, {
     engine: error.engine ?? undefined,
     phase: error.phase ?? undefined,
     remedy: error.remedy,
     cause: error.cause,
-    details: { ...error.details, attempts },
+    details: { ...error.details, attempts, ...(error.details.sent === undefined ? {} : { sent }) },
   });
 }

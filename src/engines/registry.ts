@@ -91,10 +91,14 @@ export function parseEngine(text: string, access: EngineAccess = {}): EngineTarg
     headers: access.headers ?? {},
     apiKey: access.apiKey ?? null,
     workers: access.workers ?? (workers === undefined ? null : parseWorkers(workers)),
-    inferenceUrl: access.inferenceUrl ?? (inference === undefined ? null : parseUrl(inference)),
+    inferenceUrl: parsed(access.inferenceUrl ?? inference),
     parameters: { ...access.parameters, ...parameters },
     ...(access.routes === undefined ? {} : { routes: access.routes }),
   };
+}
+
+function parsed(url: string | undefined): string | null {
+  return url === undefined ? null : parseUrl(url);
 }
 
 /** What follows the address: 'workers=2', 'inference=http://…', and what only the backend understands. @throws WeightcastError WC_CONFIG_INVALID */

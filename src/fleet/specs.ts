@@ -24,6 +24,9 @@ export interface DiscoverSpec {
   readonly worldSize?: number | undefined;
   /** Only workers of this model. */
   readonly model?: string | undefined;
+  /** Whose worker methods receive, `native` or `prime-rl`, and the vLLM inside: see docs/dynamo.md. */
+  readonly rpc?: string | undefined;
+  readonly vllm?: string | undefined;
 }
 
 /** Engines behind the addresses (A and AAAA) of a name: 'engines.svc:8000,backend=prime-rl'. */
@@ -44,10 +47,10 @@ export interface ElasticSpec {
   readonly discover?: string | undefined;
 }
 
-const DISCOVER_WORDS = ['rl', 'rl_port', 'inference', 'workers', 'world_size', 'model'];
+const DISCOVER_WORDS = ['rl', 'rl_port', 'inference', 'workers', 'world_size', 'model', 'rpc', 'vllm'];
 const ELASTIC_WORDS = ['backend', 'scheme', 'family', 'workers', 'world_size', 'discover'];
 
-/** Reads 'dynamo=URL[,rl=URL][,inference=URL][,workers=N][,world_size=N][,model=NAME]'. @throws WeightcastError WC_CONFIG_INVALID */
+/** Reads 'dynamo=URL[,rl=URL][,inference=URL][,workers=N][,world_size=N][,model=NAME][,rpc=…][,vllm=…]'. @throws WeightcastError WC_CONFIG_INVALID */
 export function parseDiscover(text: string): DiscoverSpec {
   const [, rest] = /^dynamo=(.*)$/s.exec(text.trim()) ?? [];
   if (rest === undefined) {
@@ -64,6 +67,8 @@ export function parseDiscover(text: string): DiscoverSpec {
     ...(said.inference === undefined ? {} : { inferenceUrl: parseUrl(said.inference, 'discover') }),
     ...sizes(said, 'discover'),
     ...(said.model === undefined ? {} : { model: said.model }),
+    ...(said.rpc === undefined ? {} : { rpc: said.rpc }),
+    ...(said.vllm === undefined ? {} : { vllm: said.vllm }),
   };
 }
 
@@ -142,7 +147,9 @@ export function sourcesOf(options: SourceOptions): Found[] {
 
 function dynamoOf(specs: readonly DiscoverSpec[], { http, headers, apiKey }: SourceOptions) {
   const said = <K extends keyof DiscoverSpec>(key: K) => specs.find((spec) => spec[key] !== undefined)?.[key];
+  const [rpc, vllm] = [said('rpc'), said('vllm')];
   return dynamoSource({
+    parameters: { ...(rpc === undefined ? {} : { rpc }), ...(vllm === undefined ? {} : { vllm }) },
     ...{ http, headers, apiKey, rlPort: said('rlPort'), workers: said('workers'), model: said('model') },
     frontends: specs.map(({ url, rlUrl, inferenceUrl }) => ({
       url,

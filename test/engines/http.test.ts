@@ -223,6 +223,26 @@ describe('hostile answers', () => {
 });
 
 describe('unreachable engines', () => {
+  it('that got one of several tries may have acted on it', async () => {
+    let tries = 0;
+    const server = createServer((socket) => {
+      socket.once('data', () => {
+        tries += 1;
+        // The first try is cut after it arrived; then nobody listens.
+        server.close();
+        socket.destroy();
+      });
+    }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as { port: number };
+    await withClient({}, async (http) => {
+      const cut = http.exchange(target(`http://127.0.0.1:${port}`), call());
+      const error = await expectCode(cut, 'WC_ENGINE_UNREACHABLE');
+      expect(tries).toBe(1);
+      expect(error.details).toMatchObject({ sent: true, cause: 'ECONNREFUSED', attempts: 4 });
+    });
+  });
+
   it('that refuse are told from those that may have got the request', async () => {
     const server = createServer().listen(0, '127.0.0.1');
     await once(server, 'listening');

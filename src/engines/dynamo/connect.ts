@@ -27,6 +27,9 @@ const PROBES: readonly (readonly [DynamoDialect, string])[] = [
   ['sglang', 'control/update_weight_version'],
 ];
 
+/** Only where the worker was started with an allow-list that names it (contracts/dynamo.md 1.8). */
+const SGLANG_ALLOWED = ['flush_cache'];
+
 /** Newer than the dialect; without a list it must be asked for. */
 const SET_VERSION = 'set_weight_version';
 
@@ -74,6 +77,7 @@ async function identify(
   const has = (route: string) => http.exchange(target, routeProbe(target.id, route), options);
   for (const [candidate, route] of PROBES) {
     if (dialect !== null ? candidate !== dialect : !(await has(route))) continue;
+    if (candidate === 'sglang') return { dialect: candidate, routes: routesOf(null, SGLANG_ALLOWED) };
     const absent = candidate === 'python' && !(await has(SET_VERSION)) ? [SET_VERSION] : [];
     return { dialect: candidate, routes: routesOf(null, absent) };
   }

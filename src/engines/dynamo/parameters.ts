@@ -8,8 +8,7 @@ export type DynamoDialect = 'python' | 'sidecar' | 'sglang';
 export type DynamoRpc = 'native' | 'prime-rl';
 
 /**
- * Keys of {@link EngineTarget.parameters}. Discovery fills in `routes` (between spaces, as `/v1/rl/workers` lists them), `model`, `instance_id` (decimal) and
- * `admin_base_url`; the others are for people.
+ * Keys of {@link EngineTarget.parameters}. Discovery fills in `model` and `instance_id` (decimal), and {@link EngineTarget.routes}; the others are for people.
  */
 export const DYNAMO_PARAMETERS = [
   'dialect',
@@ -38,7 +37,7 @@ export interface DynamoParameters {
 const VLLM_OF_DYNAMO_1_6 = '0.31.0';
 
 /** @throws WeightcastError WC_CONFIG_INVALID */
-export function dynamoParameters({ id, parameters }: EngineTarget): DynamoParameters {
+export function dynamoParameters({ id, parameters, routes: discovered }: EngineTarget): DynamoParameters {
   const { routes, instance_id: instanceId, vllm = VLLM_OF_DYNAMO_1_6 } = parameters;
   const invalid = (key: string, expected: string) =>
     new WeightcastError(
@@ -62,9 +61,18 @@ export function dynamoParameters({ id, parameters }: EngineTarget): DynamoParame
     dialect: oneOf('dialect', ['python', 'sidecar', 'sglang']),
     rpc: oneOf('rpc', ['native', 'prime-rl']) ?? 'native',
     vllm,
-    routes: routes === undefined ? null : new Set(routes.split(/[\s,]+/).filter((route) => route !== '')),
+    routes: routesOf(routes, discovered),
     model: parameters.model ?? null,
     instanceId: instanceId === undefined ? null : BigInt(instanceId),
     adminBaseUrl: parameters.admin_base_url ?? null,
   };
+}
+
+/** Said by hand, between spaces or commas, or as discovery lists them. */
+function routesOf(
+  said: string | undefined,
+  discovered: readonly string[] | undefined,
+): ReadonlySet<string> | null {
+  if (said !== undefined) return new Set(said.split(/[\s,]+/).filter((route) => route !== ''));
+  return discovered === undefined ? null : new Set(discovered);
 }

@@ -182,6 +182,8 @@ function capabilitiesOf({ routes, parameters }: DynamoWorker, dialect: Dialect):
     resetSaysSuccess: false,
     // The pause is a flag of the worker, whatever the engine below it says.
     isPausedLiesAfterKeep: false,
+    // prime-rl's worker says ok when its last broadcasts are queued; vLLM's waits for the device.
+    updateAnswersEarly: primeRl || native.updateAnswersEarly,
     needsWeightVersion: true,
     wire: !receives ? null : primeRl ? 'prime-rl' : 'vllm',
     diskLoad: routes.has(DISK),

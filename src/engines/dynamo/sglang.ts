@@ -22,6 +22,8 @@ export function sglangAdmin(worker: DynamoWorker): EngineAdmin {
       remedy: NO_GROUP,
     });
   };
+  /** Requests are frozen with their cache, as the last pause left them. */
+  let frozen = false;
   return {
     backend,
     notes,
@@ -35,6 +37,7 @@ export function sglangAdmin(worker: DynamoWorker): EngineAdmin {
       shutdownTransfer: false,
       resetSaysSuccess: false,
       isPausedLiesAfterKeep: false,
+      pauseModes: ['keep', 'abort'],
       needsWeightVersion: true,
       wire: null,
       diskLoad: routes.has(DISK),
@@ -43,14 +46,17 @@ export function sglangAdmin(worker: DynamoWorker): EngineAdmin {
     ...operations,
 
     isPaused: () => null,
-    pause: ({ mode, clearCache }) =>
-      calls.engine('pause_generation', {
+    pause: ({ mode, clearCache }) => {
+      const sent = pauseMode(mode, clearCache, target.id);
+      frozen = sent === 'in_place';
+      return calls.engine('pause_generation', {
         operation: 'pause',
         budget: 'pause',
         retryable: true,
-        body: { mode: pauseMode(mode, clearCache, target.id) },
+        body: { mode: sent },
         read: read.done,
-      }),
+      });
+    },
     resume: () =>
       calls.engine('continue_generation', {
         operation: 'resume',
@@ -71,11 +77,11 @@ export function sglangAdmin(worker: DynamoWorker): EngineAdmin {
             operation: 'update_weights_from_disk',
             budget: 'load',
             retryable: true,
-            // Flushing fails while requests are frozen, after the weights have changed: it is asked for by itself.
+            // It fails where requests are frozen, after the weights have changed; elsewhere nothing else drops the prefixes of the old weights.
             body: {
               model_path: directory,
               weight_version: weightVersion ?? basename(directory),
-              flush_cache: false,
+              flush_cache: !frozen,
             },
             read: (reply, call) => {
               read.done(reply, call);

@@ -18,6 +18,8 @@ export interface DynamoSourceOptions {
   readonly workers?: number | null | undefined;
   /** Only workers of this model, in deployments that serve several. */
   readonly model?: string | null | undefined;
+  /** What every worker's address would be followed by: `rpc`, `vllm`. */
+  readonly parameters?: Readonly<Record<string, string>> | undefined;
 }
 
 /** @throws WeightcastError from `poll`: also WC_DISCOVERY_FAILED when frontends disagree, and for workers of several models without `model` */
@@ -54,7 +56,7 @@ function agreed(snapshots: readonly DynamoSnapshot[], listeners: readonly Listen
   return first;
 }
 
-type Properties = Pick<DynamoSourceOptions, 'headers' | 'apiKey' | 'model'> & {
+type Properties = Pick<DynamoSourceOptions, 'headers' | 'apiKey' | 'model' | 'parameters'> & {
   readonly inferenceUrl: string | null;
 };
 
@@ -78,7 +80,8 @@ function ofOneModel(workers: readonly DynamoWorker[], model: string | null): rea
   });
 }
 
-function targetOf(worker: DynamoWorker, { headers, apiKey, inferenceUrl }: Properties): EngineTarget {
+function targetOf(worker: DynamoWorker, properties: Properties): EngineTarget {
+  const { headers, apiKey, inferenceUrl, parameters } = properties;
   return {
     id: worker.systemUrl,
     backend: 'dynamo',
@@ -87,7 +90,12 @@ function targetOf(worker: DynamoWorker, { headers, apiKey, inferenceUrl }: Prope
     apiKey,
     workers: worker.worldSize,
     inferenceUrl,
-    parameters: {},
+    parameters: {
+      ...parameters,
+      instance_id: worker.identity.slice(worker.identity.lastIndexOf('/') + 1),
+      // The frontend lists adapters and other models beside it.
+      ...(worker.model === null ? {} : { model: worker.model }),
+    },
     routes: worker.routes,
   };
 }

@@ -90,12 +90,23 @@ describe('SGLang', () => {
     expect(admin.resume().path).toBe('/engine/continue_generation');
   });
 
-  it('loads from a directory with its tag, and is asked by itself to flush', () => {
+  it('drops the prefixes of the old weights with the load, unless requests are frozen with them', () => {
+    const flushes = (clearCache: boolean) => {
+      admin.pause({ mode: 'keep', clearCache });
+      const load = admin.reloadFromDisk('/ckpt/step_7', { weightVersion: '7' });
+      return (load?.body as { flush_cache?: boolean } | undefined)?.flush_cache;
+    };
+    expect(flushes(true)).toBe(true);
+    expect(flushes(false)).toBe(false);
+  });
+
+  it('loads from a directory with its tag', () => {
+    admin.pause({ mode: 'abort', clearCache: true });
     const load = admin.reloadFromDisk('/ckpt/step_7', { weightVersion: null });
     expect(line(load)).toEqual([
       'POST',
       '/engine/control/update_weights_from_disk',
-      { model_path: '/ckpt/step_7', weight_version: 'step_7', flush_cache: false },
+      { model_path: '/ckpt/step_7', weight_version: 'step_7', flush_cache: true },
     ]);
     expect(load?.read(said({ success: true, message: 'Succeeded', num_paused_requests: 0 }))).toBeNull();
     expect(() => load?.read(said({ success: false, message: 'bad path' }))).toThrow('bad path');

@@ -61,6 +61,9 @@ test('a fleet is taken once two looks in a row have seen it whole', async () => 
       target: { backend: 'dynamo', workers: 1 },
     });
     expect(members[0]?.target.routes).toEqual(['pause_generation', 'resume_generation']);
+    expect(members[0]?.target.parameters).toMatchObject({
+      instance_id: expect.stringMatching(/^\d+$/) as string,
+    });
     expect(received).toHaveLength(5);
   });
 });
