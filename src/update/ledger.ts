@@ -25,6 +25,8 @@ interface Account {
   errorAtMs: number | null;
 }
 
+const UNTOUCHED: readonly EngineState[] = ['serving-old', 'paused'];
+
 /** Accounts of one update's engines; every change is an event. */
 export class Ledger {
   readonly #accounts = new Map<string, Account>();
@@ -99,6 +101,14 @@ export class Ledger {
   /** True when it was quarantined at any time of this update. */
   wasQuarantined(id: string): boolean {
     return this.#account(id).history.some(({ state }) => state === 'quarantined');
+  }
+
+  /** True when nothing of this update has reached its weights: it holds what it held before. */
+  isUntouched(id: string): boolean {
+    const { state, history } = this.#account(id);
+    // Asked nothing, or not heard of again after it was.
+    if (state === 'unknown') return history.length === 0;
+    return state === 'serving-old' && history.every((step) => UNTOUCHED.includes(step.state));
   }
 
   /** Why its state is what it is, for those of which a reason was given. */

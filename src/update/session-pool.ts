@@ -2,14 +2,14 @@
 import { createHttpClient, type EngineTarget, type HttpClient } from '../engines/http.js';
 import { connectEngine } from '../engines/registry.js';
 import { ElasticPool, type PoolOptions } from '../fleet/elastic/pool.js';
-import type { Adapter, Desired, Seen } from '../fleet/elastic/state.js';
+import type { Adapter, Desired, DesiredWeights, LeftWeights, Seen } from '../fleet/elastic/state.js';
 import { type EngineLink, probeEngine } from '../fleet/engine.js';
 import type { Member } from '../fleet/membership.js';
 import type { AdapterReport } from './adapters.js';
 import { Link, targetsOf } from './fleet-connections.js';
 import type { Ledger } from './ledger.js';
 import type { FleetMembership } from './membership.js';
-import { isPassing } from './newcomers.js';
+import { isPassing, listsItsOwn } from './newcomers.js';
 import type { Settings } from './settings.js';
 
 export class SessionPool {
@@ -35,19 +35,19 @@ export class SessionPool {
   }
 
   /** Where the update has left the engines. */
-  updated(
-    ledger: Ledger,
-    members: readonly Member[],
-    weights: { readonly directory: string; readonly version: string | null },
-  ): void {
+  updated(ledger: Ledger, members: readonly Member[], weights: DesiredWeights): void {
     const moved = ledger.in('serving-new').length > 0 && ledger.in('serving-old').length === 0;
+    const left = (id: string): LeftWeights => {
+      if (ledger.is(id, 'serving-new')) return moved ? 'desired' : 'unknown';
+      return ledger.isUntouched(id) ? 'kept' : 'unknown';
+    };
     if (moved) this.#desired = { ...this.#desired, weights };
     const reasons = ledger.reasons();
     this.#pool.conclude(
       this.#desired,
       members.map(({ target: { id }, identity }) => ({
         ...{ id, identity },
-        holds: ledger.is(id, moved ? 'serving-new' : 'serving-old'),
+        weights: left(id),
         quarantined: ledger.is(id, 'quarantined') ? (reasons.get(id) ?? 'quarantined by an update') : null,
       })),
     );
@@ -58,13 +58,9 @@ export class SessionPool {
     const others = this.#desired.adapters.filter(({ name }) => name !== replaced && name !== servedAs);
     const adapters: Adapter[] = [...others, { name: servedAs, path }];
     this.#desired = { ...this.#desired, adapters };
-    this.#pool.conclude(
+    this.#pool.concludeAdapters(
       this.#desired,
-      members.map(({ target: { id }, identity }) => ({
-        ...{ id, identity },
-        holds: true,
-        quarantined: null,
-      })),
+      members.map(({ target: { id }, identity }) => ({ id, identity })),
     );
     this.started();
   }
@@ -106,9 +102,10 @@ function prober(http: HttpClient, timeoutMs: number): PoolOptions['probe'] {
       // Another process may be another version of the server.
       if (entry.processStart !== undefined && entry.processStart !== processStart) known.delete(key);
       entry.processStart = processStart;
-      const cards = withAdapters ? await link.call(link.admin.listModels(), { signal, timeoutMs }) : null;
+      const asks = withAdapters && listsItsOwn(link, target);
+      const cards = asks ? await link.call(link.admin.listModels(), { signal, timeoutMs }) : null;
       const adapters = cards?.map(({ id, root }) => ({ name: id, path: root })) ?? null;
-      return { processStart, weightVersion, paused: paused === true, adapters };
+      return { processStart, weightVersion, paused, adapters };
     } catch (error) {
       known.delete(key);
       throw error;

@@ -5,6 +5,7 @@ import { asWeightcastError, WeightcastError } from '../errors.js';
 import type { ElasticPool } from '../fleet/elastic/pool.js';
 import type { EngineLink } from '../fleet/engine.js';
 import { type Checkpoint, openCheckpoint } from '../weights/checkpoint.js';
+import { checkpointIdentity } from '../weights/identity.js';
 import type { ProofVerdict } from '../weights/proof.js';
 import { type AdapterOptions, type AdapterReport, loadAdapter } from './adapters.js';
 import type { Attempt, Carrier } from './attempt.js';
@@ -49,7 +50,7 @@ export class FleetSession {
   /** Served name of each adapter that this session loaded. */
   readonly #adapters = new Map<string, string>();
   #updates = 0;
-  #running: Promise<UpdateReport> | null = null;
+  #running: Promise<unknown> | null = null;
 
   constructor(settings: Settings, fleet: FleetConnections, pool: SessionPool | null = null) {
     this.#settings = settings;
@@ -78,13 +79,18 @@ export class FleetSession {
    * session does, WC_NATIVE_CLOSED
    */
   async update(weights: string, options: UpdateOptions = {}): Promise<UpdateReport> {
+    return this.#alone(() => this.#run(resolve(weights), options));
+  }
+
+  async #alone<T>(work: () => Promise<T>): Promise<T> {
     if (this.#closing.signal.aborted) throw new WeightcastError('WC_NATIVE_CLOSED', 'the session is closed');
     if (this.#running !== null) {
       throw new WeightcastError('WC_UPDATE_BUSY', 'an update is already running in this session');
     }
-    this.#running = this.#run(resolve(weights), options);
+    const running = work();
+    this.#running = running;
     try {
-      return await this.#running;
+      return await running;
     } finally {
       this.#running = null;
     }
@@ -92,34 +98,44 @@ export class FleetSession {
 
   /**
    * Serves a new version of a LoRA adapter on every engine, under a name of its own ('policy-v17'), and unloads the version that this session loaded before.
-   * Nobody is paused.
+   * Nobody is paused. Those who are found are looked up again first, as before an update.
    *
    * @example
    * const { servedAs } = await fleet.loadAdapter('/adapters/step_17', { name: 'policy', version: '17' });
    *
-   * @throws WeightcastError WC_CHECKPOINT_NOT_FOUND, WC_CONFIG_INVALID, WC_NATIVE_CLOSED, and what an engine answers; no engine serves the version then
+   * @throws WeightcastError WC_CHECKPOINT_NOT_FOUND, WC_CONFIG_INVALID, WC_NATIVE_CLOSED, WC_UPDATE_BUSY when this session is updating, WC_DISCOVERY_FAILED, and
+   * what an engine answers; no engine serves the version then
    */
   async loadAdapter(directory: string, options: AdapterOptions): Promise<AdapterReport> {
-    if (this.#closing.signal.aborted) throw new WeightcastError('WC_NATIVE_CLOSED', 'the session is closed');
+    return this.#alone(() => this.#loadAdapter(directory, options));
+  }
+
+  async #loadAdapter(directory: string, options: AdapterOptions): Promise<AdapterReport> {
+    const signal = this.#signalOf(options);
     const previous = this.#adapters.get(options.name) ?? null;
     const release = await this.#pool?.hold();
     try {
-      const report = await loadAdapter(this.#fleet.engines, directory, { ...options, previous });
+      const { gone, notes } = await this.#fleet.refresh(signal);
+      this.#forget(gone);
+      const report = await loadAdapter(this.#fleet.engines, directory, { ...options, signal, previous });
       this.#adapters.set(options.name, report.servedAs);
       this.#pool?.adapterLoaded(report, this.#fleet.members, resolve(directory));
-      return report;
+      return { ...report, notes: [...notes, ...report.notes] };
     } finally {
       release?.();
     }
   }
 
-  async #run(path: string, options: UpdateOptions): Promise<UpdateReport> {
-    const signal = AbortSignal.any([
-      this.#closing.signal,
-      ...(options.signal === undefined ? [] : [options.signal]),
-    ]);
+  /** Also when the session is closed. */
+  #signalOf({ signal }: Pick<UpdateOptions, 'signal'>): AbortSignal {
+    const either = AbortSignal.any([this.#closing.signal, ...(signal === undefined ? [] : [signal])]);
     // One listener for each request in flight, which is no leak however large the fleet.
-    setMaxListeners(0, signal);
+    setMaxListeners(0, either);
+    return either;
+  }
+
+  async #run(path: string, options: UpdateOptions): Promise<UpdateReport> {
+    const signal = this.#signalOf(options);
     const release = await this.#pool?.hold();
     const look = await this.#fleet.refresh(signal).then(
       (refreshed) => ({ refreshed, error: null }),
@@ -138,6 +154,7 @@ export class FleetSession {
     });
     const version = options.version ?? null;
     let checkpoint: Checkpoint | null = null;
+    let identity: string | null = null;
     let book: DigestBook | null = null;
     let carrier: Carrier | null = null;
     let transfer: TransferReport | null = null;
@@ -169,6 +186,8 @@ export class FleetSession {
       });
       if (found.changed) this.#sender.distrust();
       checkpoint = await openCheckpoint(path, { signal });
+      // For newcomers: what the transfer finds changed fails it.
+      if (this.#pool !== null) identity = await checkpointIdentity(checkpoint.path ?? path);
       const attempt: Attempt = {
         settings,
         engines: this.#fleet.engines,
@@ -206,7 +225,8 @@ export class FleetSession {
       await carrier?.close().catch(() => undefined);
       await claim?.release(ledger.reasons()).catch((error) => ledger.note(String(error)));
       this.#guardian?.idle();
-      this.#pool?.updated(ledger, this.#fleet.members, { directory: checkpoint?.path ?? path, version });
+      const directory = checkpoint?.path ?? path;
+      this.#pool?.updated(ledger, this.#fleet.members, { directory, version, identity });
       release?.();
     }
     const report = conclude({

@@ -10,14 +10,13 @@ import {
   DEFAULT_POLICY,
   type Desired,
   EMPTY_POOL,
-  keyOf,
+  type LeftWeights,
   type MemberState,
   type PoolEvent,
   type PoolPolicy,
   type PoolState,
   type Seen,
   wish,
-  withAdapters,
 } from './state.js';
 
 export interface PoolOptions {
@@ -56,8 +55,7 @@ export interface Left {
   readonly id: string;
   /** As its source says. */
   readonly identity: string | null;
-  /** It serves what the fleet is on. */
-  readonly holds: boolean;
+  readonly weights: LeftWeights;
   /** Why it is paused and excluded; null when it is not. */
   readonly quarantined: string | null;
 }
@@ -162,7 +160,7 @@ export class ElasticPool {
       const signal = AbortSignal.any([stop.signal, this.#closing.signal]);
       const done = sync(target, desired, signal)
         .then(
-          (): PoolEvent => ({ kind: 'synced', id, to: keyOf(desired) }),
+          (): PoolEvent => ({ kind: 'synced', id, to: desired }),
           (error: unknown): PoolEvent => {
             const counts = !signal.aborted && isPassing?.(error) !== true;
             return { kind: 'sync-failed', id, why: textOf(error), counts };
@@ -190,18 +188,33 @@ export class ElasticPool {
   /** The version that newcomers are brought to, by whoever has just put the others on it: `left` says what became of each engine. */
   conclude(desired: Desired | null, left: readonly Left[]): void {
     const before = this.#state;
-    // Before the first look it knows nobody.
+    this.#meet(left);
+    this.#state = wish(this.#state, desired);
+    for (const { id, weights, quarantined } of left)
+      this.#state = advance(this.#state, { kind: 'left', id, weights, quarantined }, this.#policy);
+    this.#tell(before);
+  }
+
+  /** The adapters that newcomers get beside the version of the fleet, by whoever has just put them on these. */
+  concludeAdapters(desired: Desired, on: readonly Pick<Left, 'id' | 'identity'>[]): void {
+    const before = this.#state;
+    this.#meet(on);
+    // The adapters first: who has them stays ready.
+    const given = on.reduce<PoolState>(
+      (state, { id }) => advance(state, { kind: 'adapters', id }, this.#policy),
+      { ...this.#state, desired },
+    );
+    this.#state = wish({ ...given, desired: before.desired }, desired);
+    this.#tell(before);
+  }
+
+  /** Before the first look it knows nobody. */
+  #meet(left: readonly Pick<Left, 'id' | 'identity'>[]): void {
+    const before = this.#state;
     const members = new Map(left.map(({ id, identity }) => [id, { id, identity }]));
     for (const { id, identity } of before.engines.values())
       if (!members.has(id)) members.set(id, { id, identity });
-    const all = [...members.values()];
-    this.#state = wish(advance(before, { kind: 'members', members: all }, this.#policy), desired);
-    for (const { id, holds, quarantined } of left) {
-      if (holds) this.#state = withAdapters(this.#state, id, desired?.adapters ?? []);
-      const key = holds && desired !== null ? keyOf(desired) : null;
-      this.#state = advance(this.#state, { kind: 'left', id, holds: key, quarantined }, this.#policy);
-    }
-    this.#tell(before);
+    this.#state = advance(before, { kind: 'members', members: [...members.values()] }, this.#policy);
   }
 
   /**
@@ -248,7 +261,7 @@ export class ElasticPool {
     const ready = [...this.#state.engines.values()].filter(({ state }) => state === 'ready');
     if (ready.length === 0) return [];
     if (this.#options.routerUrl != null) return [this.#options.routerUrl];
-    return [...new Set(ready.map(({ id }) => this.#targets.get(id)?.target.inferenceUrl ?? id))];
+    return [...new Set(ready.flatMap(({ id }) => inferenceUrlOf(id, this.#targets.get(id)?.target)))];
   }
 
   metrics(): ElasticMetrics {
@@ -271,6 +284,12 @@ export class ElasticPool {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+/** The system port of a Dynamo worker answers no requests: where nobody says its frontend, none is known. */
+function inferenceUrlOf(id: string, target: EngineTarget | undefined): readonly string[] {
+  if (target?.inferenceUrl != null) return [target.inferenceUrl];
+  return target?.backend === 'dynamo' ? [] : [id];
 }
 
 function shape({ engines, desired }: PoolState): unknown {

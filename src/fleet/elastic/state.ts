@@ -24,10 +24,17 @@ export interface Adapter {
   readonly path: string | null;
 }
 
+export interface DesiredWeights {
+  readonly directory: string;
+  readonly version: string | null;
+  /** Which files these were when the fleet was put on them; null where that is not known. */
+  readonly identity: string | null;
+}
+
 /** What the fleet is on. */
 export interface Desired {
   /** null: what the engines were started with. */
-  readonly weights: { readonly directory: string; readonly version: string | null } | null;
+  readonly weights: DesiredWeights | null;
   readonly adapters: readonly Adapter[];
 }
 
@@ -36,8 +43,9 @@ export interface Seen {
   /** Unix seconds; null where it does not say. */
   readonly processStart: number | null;
   readonly weightVersion: string | null;
-  readonly paused: boolean;
-  /** Those that it serves; null where nobody asked. */
+  /** null where nobody can say. */
+  readonly paused: boolean | null;
+  /** Those that it serves; null where nobody asked, or it can't say. */
   readonly adapters: readonly Adapter[] | null;
 }
 
@@ -52,8 +60,13 @@ export interface Tracked {
   readonly syncFailures: number;
   /** Key of the weights that it was brought to, in this life of its process. */
   readonly holds: string | null;
+  /** Adapters that it was given, in this life of its process. */
+  readonly loaded: readonly Adapter[];
   readonly last: Seen | null;
 }
+
+/** What an update did to the weights of an engine: it has the fleet's, it was left with what it had, or that can't be said. */
+export type LeftWeights = 'desired' | 'kept' | 'unknown';
 
 export type PoolEvent =
   | {
@@ -62,15 +75,17 @@ export type PoolEvent =
     }
   | { readonly kind: 'answered'; readonly id: string; readonly seen: Seen }
   | { readonly kind: 'silent'; readonly id: string; readonly why: string }
-  | { readonly kind: 'synced'; readonly id: string; readonly to: string }
+  | { readonly kind: 'synced'; readonly id: string; readonly to: Desired }
   | { readonly kind: 'sync-failed'; readonly id: string; readonly why: string; readonly counts: boolean }
   /** The session that drives the fleet has ended an update: what it left of this engine. */
   | {
       readonly kind: 'left';
       readonly id: string;
-      readonly holds: string | null;
+      readonly weights: LeftWeights;
       readonly quarantined: string | null;
-    };
+    }
+  /** The session has put the fleet's adapters on this engine. */
+  | { readonly kind: 'adapters'; readonly id: string };
 
 export interface PoolState {
   readonly desired: Desired | null;
@@ -86,20 +101,18 @@ export function keyOf({ weights }: Desired): string {
 
 /** The fleet is on another version: 'ready' is a thing of one version. */
 export function wish(state: PoolState, desired: Desired | null): PoolState {
+  const isAnother = weightsKey(state.desired) !== weightsKey(desired);
   const engines = [...state.engines.values()].map((engine): Tracked => {
-    if (engine.state !== 'ready' && engine.state !== 'quarantined') return engine;
-    // Another version is another try for those that could not be brought to the last one.
+    // Another version is another try for those that could not be brought to the last one; an adapter puts no weights right.
+    const tried = engine.state === 'quarantined' && isAnother;
+    if (engine.state !== 'ready' && !tried) return engine;
     return settle(desired, { ...engine, syncFailures: 0 });
   });
   return { desired, engines: new Map(engines.map((engine) => [engine.id, engine])) };
 }
 
-/** A session has put these adapters on this engine. */
-export function withAdapters(state: PoolState, id: string, adapters: readonly Adapter[]): PoolState {
-  const engine = state.engines.get(id);
-  if (engine?.last == null) return state;
-  const last = { ...engine.last, adapters };
-  return { ...state, engines: new Map(state.engines).set(id, { ...engine, last }) };
+function weightsKey(desired: Desired | null): string {
+  return JSON.stringify(desired?.weights ?? null);
 }
 
 export function advance(state: PoolState, event: PoolEvent, policy: PoolPolicy): PoolState {
@@ -126,7 +139,7 @@ function withMembers(
 function newcomer(id: string, identity: string | null, reason: string | null): Tracked {
   return {
     ...{ id, identity, reason, state: 'discovering', failures: 0, syncFailures: 0 },
-    ...{ holds: null, last: null },
+    ...{ holds: null, loaded: [], last: null },
   };
 }
 
@@ -138,13 +151,14 @@ function react(
 ): Tracked {
   switch (event.kind) {
     case 'answered':
-      return answered(state, engine, event.seen);
+      return answered(state, engine, event.seen, policy);
     case 'silent':
       return silent(engine, event.why, policy);
     case 'synced':
       return settle(state.desired, {
         ...engine,
-        holds: event.to,
+        holds: keyOf(event.to),
+        loaded: event.to.adapters,
         syncFailures: 0,
         last: untagged(engine.last),
       });
@@ -157,19 +171,28 @@ function react(
       if (event.quarantined !== null) {
         return { ...engine, holds: null, state: 'quarantined', reason: event.quarantined };
       }
-      return settle(state.desired, {
-        ...engine,
-        holds: event.holds,
-        syncFailures: 0,
-        last: untagged(engine.last),
-      });
+      // Nothing was done to it: what was true of it is.
+      if (event.weights === 'kept') return resettle(state.desired, engine);
+      const holds = event.weights === 'desired' && state.desired !== null ? keyOf(state.desired) : null;
+      return settle(state.desired, { ...engine, holds, syncFailures: 0, last: untagged(engine.last) });
+    }
+    case 'adapters': {
+      const loaded = state.desired?.adapters ?? [];
+      const last = engine.last === null ? null : { ...engine.last, adapters: null };
+      return resettle(state.desired, { ...engine, loaded, last });
     }
   }
 }
 
-/** Its tag is another one now, by our own doing: the next answer tells which. */
+/** Its tag and its adapters are others now, by our own doing: the next answer tells which. */
 function untagged(last: Seen | null): Seen | null {
-  return last === null ? null : { ...last, weightVersion: null };
+  return last === null ? null : { ...last, weightVersion: null, adapters: null };
+}
+
+/** {@link settle} for those that are well as far as is known. */
+function resettle(desired: Desired | null, engine: Tracked): Tracked {
+  const isOut = engine.state === 'quarantined' || engine.state === 'unhealthy';
+  return isOut ? engine : settle(desired, engine);
 }
 
 function silent(engine: Tracked, why: string, policy: PoolPolicy): Tracked {
@@ -178,13 +201,16 @@ function silent(engine: Tracked, why: string, policy: PoolPolicy): Tracked {
   return { ...engine, failures, reason: why, state: out ? engine.state : 'unhealthy' };
 }
 
-function answered(state: PoolState, engine: Tracked, seen: Seen): Tracked {
+function answered(state: PoolState, engine: Tracked, seen: Seen, policy: PoolPolicy): Tracked {
   const before = engine.last;
-  const now: Tracked = { ...engine, failures: 0, last: seen };
+  // Not said once is not another process: what was known is what the next answer is held against.
+  const processStart = seen.processStart ?? before?.processStart ?? null;
+  const now: Tracked = { ...engine, failures: 0, last: { ...seen, processStart } };
   if (before !== null && isRestarted(before, seen)) {
     return settle(state.desired, {
       ...now,
       holds: null,
+      loaded: [],
       syncFailures: 0,
       state: 'syncing',
       reason: 'it was restarted',
@@ -192,9 +218,21 @@ function answered(state: PoolState, engine: Tracked, seen: Seen): Tracked {
   }
   if (engine.state === 'quarantined') {
     // Whoever put it right gave it the fleet's version, or left it to us.
-    return !seen.paused && saysVersion(state.desired, seen) ? settle(state.desired, now) : now;
+    const isRight = seen.paused === false && saysVersion(state.desired, seen);
+    return isRight ? settle(state.desired, now) : now;
   }
-  if (seen.paused) return { ...now, state: 'unhealthy', reason: 'found paused' };
+  if (seen.paused === true) return { ...now, state: 'unhealthy', reason: 'found paused' };
+  // It was gone long enough to have been restarted, and does not say that it was not.
+  const wasAway = engine.state !== 'discovering' && engine.failures >= policy.failures;
+  if (wasAway && !isSameProcess(before, seen)) {
+    return settle(state.desired, {
+      ...now,
+      holds: null,
+      loaded: [],
+      state: 'syncing',
+      reason: 'it was away',
+    });
+  }
   if (before !== null && isRetagged(before, seen) && !saysVersion(state.desired, seen)) {
     if (seen.processStart === null) return settle(state.desired, { ...now, holds: null });
     // The same process: bringing it back would be a fight with whoever changed it.
@@ -210,6 +248,10 @@ function isRestarted(before: Seen, now: Seen): boolean {
   );
 }
 
+function isSameProcess(before: Seen | null, now: Seen): boolean {
+  return before !== null && before.processStart !== null && before.processStart === now.processStart;
+}
+
 function isRetagged(before: Seen, now: Seen): boolean {
   return before.weightVersion !== null && before.weightVersion !== now.weightVersion;
 }
@@ -222,11 +264,12 @@ function settle(desired: Desired | null, engine: Tracked): Tracked {
   return { ...engine, state: 'syncing', reason };
 }
 
-function isAt(desired: Desired | null, { holds, last }: Tracked): boolean {
+function isAt(desired: Desired | null, { holds, loaded, last }: Tracked): boolean {
   if (desired === null) return true;
   const weights = desired.weights === null || holds === keyOf(desired) || saysVersion(desired, last);
-  // By what it lists: a server that comes back between two looks has none.
-  return weights && desired.adapters.every((adapter) => last?.adapters?.some((has) => isSame(has, adapter)));
+  // By what it lists: a server that comes back between two looks has none. By what it was given, where it does not list its own.
+  const served = last?.adapters ?? loaded;
+  return weights && desired.adapters.every((adapter) => served.some((has) => isSame(has, adapter)));
 }
 
 function saysVersion(desired: Desired | null, seen: Seen | null): boolean {
@@ -234,6 +277,7 @@ function saysVersion(desired: Desired | null, seen: Seen | null): boolean {
   return version !== null && seen?.weightVersion === version;
 }
 
-function isSame(a: Adapter, b: Adapter): boolean {
+/** Where both say their path, it must be one: a version is a directory. */
+export function isSame(a: Adapter, b: Adapter): boolean {
   return a.name === b.name && (a.path === null || b.path === null || a.path === b.path);
 }

@@ -4,7 +4,7 @@ import {
   advance,
   type Desired,
   EMPTY_POOL,
-  keyOf,
+  type LeftWeights,
   type PoolEvent,
   type PoolState,
   type Seen,
@@ -12,8 +12,8 @@ import {
 } from '../../../src/fleet/elastic/state.js';
 
 const POLICY = { failures: 3, syncAttempts: 2 };
-const V1: Desired = { weights: { directory: '/out/step_1', version: '1' }, adapters: [] };
-const V2: Desired = { weights: { directory: '/out/step_2', version: '2' }, adapters: [] };
+const V1: Desired = { weights: { directory: '/out/step_1', version: '1', identity: null }, adapters: [] };
+const V2: Desired = { weights: { directory: '/out/step_2', version: '2', identity: null }, adapters: [] };
 const LORA: Desired = { weights: null, adapters: [{ name: 'policy-v7', path: '/lora/step_7' }] };
 
 const seen = (changes: Partial<Seen> = {}): Seen => ({
@@ -30,7 +30,8 @@ const answered = (changes: Partial<Seen> = {}, id = 'a'): PoolEvent => ({
   seen: seen(changes),
 });
 const silent: PoolEvent = { kind: 'silent', id: 'a', why: 'no answer' };
-const synced = (to: Desired): PoolEvent => ({ kind: 'synced', id: 'a', to: keyOf(to) });
+const synced = (to: Desired): PoolEvent => ({ kind: 'synced', id: 'a', to });
+const left = (weights: LeftWeights): PoolEvent => ({ kind: 'left', id: 'a', weights, quarantined: null });
 const failed: PoolEvent = { kind: 'sync-failed', id: 'a', why: 'disk full', counts: true };
 
 const run = (desired: Desired | null, ...events: readonly PoolEvent[]): PoolState =>
@@ -121,6 +122,57 @@ test('a paused engine is not ready', () => {
 test('an engine that left is forgotten, and its late answer with it', () => {
   const state = run(null, members('a', 'b'), answered(), members('b'), answered());
   expect([...state.engines.keys()]).toEqual(['b']);
+});
+
+test('an update that failed leaves everybody what it was: a newcomer is none of the ready, a ready one has nothing to load', () => {
+  expect(stateOf(run(V1, members('a'), answered(), left('kept')))).toBe('syncing');
+  expect(stateOf(run(V1, members('a'), answered(), synced(V1), left('kept')))).toBe('ready');
+  expect(stateOf(run(V1, members('a'), answered({ weightVersion: '1' }), left('kept')))).toBe('ready');
+  expect(stateOf(run(null, members('a'), answered(), left('kept')))).toBe('ready');
+  expect(stateOf(run(V1, members('a'), answered(), failed, failed, left('kept')))).toBe('quarantined');
+});
+
+test('an engine that an update brought to the version, or left with nobody knows what, is judged by that', () => {
+  expect(stateOf(run(V1, members('a'), answered(), left('desired')))).toBe('ready');
+  expect(stateOf(run(V1, members('a'), answered(), synced(V1), left('unknown')))).toBe('syncing');
+});
+
+test('an adapter lifts no quarantine, and gives nobody the weights', () => {
+  const out = run(V1, members('a'), answered(), failed, failed);
+  const more: Desired = { ...V1, adapters: LORA.adapters };
+  expect(stateOf(wish(out, more))).toBe('quarantined');
+  const given = (state: PoolState) => advance(state, { kind: 'adapters', id: 'a' }, POLICY);
+  expect(stateOf(given({ ...out, desired: more }))).toBe('quarantined');
+  expect(stateOf(given(run(more, members('a'), answered())))).toBe('syncing');
+  expect(stateOf(given(run(more, members('a'), answered(), synced(V1))))).toBe('ready');
+});
+
+test('where an engine lists no adapters of its own, what it was given counts, until it restarts', () => {
+  const given = [members('a'), answered(), synced(LORA)];
+  expect(stateOf(run(LORA, members('a'), answered()))).toBe('syncing');
+  expect(stateOf(run(LORA, ...given, answered()))).toBe('ready');
+  expect(stateOf(run(LORA, ...given, answered({ processStart: 200 })))).toBe('syncing');
+});
+
+test('a process that does not say its start once is still told from the next one', () => {
+  const once = [members('a'), answered(), synced(V1), answered({ processStart: null })];
+  expect(stateOf(run(V1, ...once))).toBe('ready');
+  expect(stateOf(run(V1, ...once, answered({ processStart: 200 })))).toBe('syncing');
+});
+
+test('one that was away and does not say that it is the same process is brought to the version again', () => {
+  const anonymous = answered({ processStart: null });
+  const away = [members('a'), anonymous, synced(V1), silent, silent, silent];
+  expect(stateOf(run(V1, ...away))).toBe('unhealthy');
+  expect(stateOf(run(V1, ...away, anonymous))).toBe('syncing');
+  expect(stateOf(run(V1, ...away, answered({ processStart: null, weightVersion: '1' })))).toBe('ready');
+});
+
+test('nobody leaves quarantine who does not say that it is not paused', () => {
+  const out = run(V1, members('a'), answered(), failed, failed);
+  const says = (paused: boolean | null) => advance(out, answered({ paused, weightVersion: '1' }), POLICY);
+  expect(stateOf(says(null))).toBe('quarantined');
+  expect(stateOf(says(false))).toBe('ready');
 });
 
 test('metrics have the names of prime-rl, and Prometheus gets the same numbers', () => {
