@@ -10,6 +10,8 @@ export interface Clock {
   readonly left: () => number;
   /** What is left to open the update sessions. */
   readonly toStart: () => number;
+  /** What engines get to answer once everything was sent: those that did must still be finished when another one stays silent. */
+  readonly toAnswer: () => number;
   /** What is left to restore engines that received nothing. */
   readonly toRestore: () => number;
 }
@@ -17,9 +19,12 @@ export interface Clock {
 export function clockOf(totalMs: number): Clock {
   const deadline = performance.now() + totalMs;
   const until = (ms: number) => Math.max(1, ms - performance.now());
+  const left = () => until(deadline);
+  const toStart = () => until(deadline - Math.min(RESTORE_MS, totalMs / 10));
   return {
-    left: () => until(deadline),
-    toStart: () => until(deadline - Math.min(RESTORE_MS, totalMs / 10)),
+    left,
+    toStart,
+    toAnswer: () => Math.max(toStart(), left() / 2),
     toRestore: () => Math.min(RESTORE_MS, until(deadline + ANSWER_MS)),
   };
 }

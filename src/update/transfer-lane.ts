@@ -66,6 +66,15 @@ export class LaneRun {
     return this.stats === null && this.lane.transfer.framesIssued === 0;
   }
 
+  /**
+   * Whether this engine holds all of it. In a lane that fails a 200 that may come before the last bytes proves nothing: the communicator that they come by is
+   * being aborted.
+   */
+  receivedAll({ id, admin }: EngineLink): boolean {
+    if (this.stats === null || this.posts.get(id) !== 'received') return false;
+    return !this.#failing || !admin.capabilities.updateAnswersEarly;
+  }
+
   /** Asks these engines to receive; their answers are awaited by {@link end}. */
   ask(engines: readonly EngineLink[]): void {
     for (const engine of engines) this.#answers.push(this.#ask(engine));
@@ -97,15 +106,15 @@ export class LaneRun {
     }
   }
 
-  /** Broadcasts everything; never rejects. */
-  async send(): Promise<void> {
+  /** Broadcasts everything, in so many milliseconds; never rejects. */
+  async send(timeoutMs: number): Promise<void> {
     const { ledger, signal } = this.#attempt;
     const { transfer, engines } = this.lane;
     if (this.#failing) return;
     try {
-      this.stats = await transfer.run(this.#options.clock.left(), ({ bytesSent }) =>
-        this.#options.onProgress(bytesSent),
-      );
+      this.stats = await transfer.run(timeoutMs, ({ bytesSent }) => this.#options.onProgress(bytesSent));
+      this.#options.onProgress(this.lane.totalBytes);
+      this.#limitAnswers();
     } catch (error) {
       const cause = asWeightcastError(error, 'WC_NCCL_FAILED', { phase: 'transfer' });
       for (const engine of engines) {
@@ -115,18 +124,31 @@ export class LaneRun {
     }
   }
 
+  #limitAnswers(): void {
+    if (this.#failing) return;
+    const timeoutMs = this.#options.clock.toAnswer();
+    const late = new WeightcastError(
+      'WC_ENGINE_TIMEOUT',
+      `no answer ${Math.round(timeoutMs)} ms after everything was sent`,
+      {
+        phase: 'transfer',
+      },
+    );
+    this.#settle = setTimeout(() => this.#giveUp.abort(late), timeoutMs);
+  }
+
   /** Gives it up: receives that run end by the abort, and engines get a while to say so. */
   fail(): void {
     if (this.#failing) return;
     this.#failing = true;
     // Once everything is sent the others may still be loading it: the group has nothing left to abort.
     if (this.stats === null) void this.lane.communicator.abort().catch(() => undefined);
-    // Where nothing was sent, what comes after the deadline is left to restoring.
-    const graceMs = this.lane.transfer.framesIssued === 0 ? 0 : ANSWER_MS;
-    this.#settle = setTimeout(
-      () => this.#giveUp.abort(),
-      Math.min(SETTLE_MS, this.#options.clock.left()) + graceMs,
-    );
+    clearTimeout(this.#settle);
+    const { clock } = this.#options;
+    // Those that answered still have to be finished; where nothing was sent, what comes after the deadline is left to restoring.
+    const untilMs = this.stats === null ? clock.left() : clock.toAnswer();
+    const graceMs = this.stats === null && this.lane.transfer.framesIssued > 0 ? ANSWER_MS : 0;
+    this.#settle = setTimeout(() => this.#giveUp.abort(), Math.min(SETTLE_MS, untilMs) + graceMs);
   }
 
   /** Resolves when every engine that was asked has answered, or had its time. */

@@ -1,6 +1,6 @@
 /**
- * The NCCL transport: opens every engine's update session, then broadcasts to all wire formats side by side while they receive. Nothing is sent before
- * every engine has accepted; what fails then concerns the engines of its own format, as long as something was sent at all.
+ * The NCCL transport: opens every engine's update session, asks all engines to receive, then broadcasts to one wire format after the other. Nothing is
+ * sent before every engine has accepted; what fails then concerns the engines of its own format, as long as something was sent at all.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { asWeightcastError } from '../errors.js';
@@ -41,21 +41,7 @@ async function broadcastAll(attempt: Attempt, lanes: readonly LaneTransfer[]): P
   const suspects = new Set(ledger.in('quarantined'));
   if (!(await startAll(attempt, suspects, clock))) return toReport([], lanes);
 
-  const runs = await sendAndReceive(attempt, lanes, clock);
-  const untouched = runs.filter((run) => run.untouched);
-  const posts = new Map(untouched.flatMap((run) => [...run.posts]));
-  if (untouched.length > 0) {
-    const theirs = { ...attempt, engines: untouched.flatMap(({ lane }) => lane.engines) };
-    await restore(theirs, suspects, posts, clock.toRestore());
-  }
-  const received: EngineLink[] = [];
-  for (const run of runs.filter((each) => !untouched.includes(each))) {
-    for (const engine of run.lane.engines) {
-      if (run.stats !== null && run.posts.get(engine.id) === 'received') received.push(engine);
-      else quarantineUnfinished(attempt, engine);
-    }
-  }
-  await finishAll(attempt, received, clock);
+  const runs = await sendAndReceive(attempt, lanes, { clock, suspects });
   return toReport(
     runs.flatMap(({ stats }) => stats ?? []),
     lanes,
@@ -95,17 +81,22 @@ async function startAll(attempt: Attempt, suspects: Set<string>, clock: Clock): 
   return false;
 }
 
-/** Drives all lanes to their ends. */
+interface Circumstances {
+  readonly clock: Clock;
+  readonly suspects: ReadonlySet<string>;
+}
+
+/** Drives each lane to its end, whatever becomes of the others. @throws WeightcastError WC_UPDATE_BUSY when another push took the engines over */
 async function sendAndReceive(
   attempt: Attempt,
   lanes: readonly LaneTransfer[],
-  clock: Clock,
+  { clock, suspects }: Circumstances,
 ): Promise<readonly LaneRun[]> {
   const { signal, settings } = attempt;
   const refusal = new AbortController();
   const totalBytes = lanes.reduce((sum, lane) => sum + lane.totalBytes, 0);
   const sent = new Map<LaneTransfer, number>();
-  const runs: readonly LaneRun[] = lanes.map((lane) => {
+  const runs: readonly LaneRun[] = inTurn(lanes).map((lane) => {
     const run: LaneRun = new LaneRun(attempt, {
       lane,
       clock,
@@ -123,9 +114,10 @@ async function sendAndReceive(
     });
     return run;
   });
+  // What was sent whole is not given up: its engines only have to answer.
   const failAll = () => {
     refusal.abort();
-    for (const run of runs) run.fail();
+    for (const run of runs) if (run.stats === null) run.fail();
   };
   signal.addEventListener('abort', failAll, { once: true });
   const called = () => signal.aborted || runs.some(({ failing }) => failing);
@@ -134,11 +126,39 @@ async function sendAndReceive(
     for (const run of runs) run.ask(run.lane.engines.filter((engine) => wave.has(engine)));
     if (!lanes.every(({ accepted }) => accepted)) await delay(REFUSAL_WINDOW_MS, refusal.signal);
   }
-  if (!called()) await Promise.all(runs.map((run) => run.send()));
+  if (called()) failAll();
+  // NCCL's docs forbid operations on two communicators of one device from two threads (usage/threadsafety.rst; contracts/nccl.md 2.2), and each lane has a
+  // thread: so one lane is sent after the other. The engines of the others wait in their receives. No lane gets the time of those behind it.
+  let sending: Promise<void> = Promise.resolve();
+  const ends = runs.map(async (run, index) => {
+    sending = sending.then(() => run.send(clock.left() / (runs.length - index)));
+    await sending;
+    await run.end();
+    await settle(attempt, run, { clock, suspects });
+  });
+  const settled = await Promise.allSettled(ends);
   signal.removeEventListener('abort', failAll);
-  if (signal.aborted) for (const run of runs.filter(({ stats }) => stats === null)) run.fail();
-  await Promise.all(runs.map((run) => run.end()));
+  for (const end of settled) if (end.status === 'rejected') throw end.reason;
   return runs;
+}
+
+/** Where an engine can be restored a failure costs least, so these are sent first. */
+function inTurn(lanes: readonly LaneTransfer[]): LaneTransfer[] {
+  const restores = ({ engines }: LaneTransfer) =>
+    engines.every(({ admin }) => admin.capabilities.restoresByEmptyRound);
+  return [...lanes.filter(restores), ...lanes.filter((lane) => !restores(lane))];
+}
+
+/** What becomes of a lane's engines, at once: another lane may take until the deadline. */
+async function settle(attempt: Attempt, run: LaneRun, { clock, suspects }: Circumstances): Promise<void> {
+  const { engines } = run.lane;
+  if (run.untouched) {
+    await restore({ ...attempt, engines }, suspects, run.posts, clock.toRestore());
+    return;
+  }
+  const whole = engines.filter((engine) => run.receivedAll(engine));
+  for (const engine of engines) if (!whole.includes(engine)) quarantineUnfinished(attempt, engine);
+  await finishAll(attempt, whole, clock);
 }
 
 /** Those that a refusal by another one costs nothing are asked first: the others would wait in a receive that they can't leave. */
@@ -151,6 +171,7 @@ function wavesOf(engines: readonly EngineLink[]): ReadonlySet<EngineLink>[] {
 /** Closes the sessions of engines that received everything. */
 async function finishAll(attempt: Attempt, engines: readonly EngineLink[], clock: Clock): Promise<void> {
   const { ledger, journal } = attempt;
+  if (engines.length === 0) return;
   await journal.mine();
   const { failed } = await onAll(engines, async (engine) => {
     const finish = engine.admin.finishUpdate({ weightVersion: tagFor(attempt, engine) });
@@ -162,10 +183,10 @@ async function finishAll(attempt: Attempt, engines: readonly EngineLink[], clock
   }
 }
 
-/** All wire formats together; they were sent at the same time. */
+/** All wire formats together; they were sent one after the other. */
 function toReport(ended: readonly NativeTransferStats[], lanes: readonly LaneTransfer[]): TransferReport {
   const sum = (key: keyof NativeTransferStats) => ended.reduce((total, stats) => total + stats[key], 0);
-  const elapsedMs = Math.max(0, ...ended.map((stats) => stats.elapsedMs));
+  const elapsedMs = sum('elapsedMs');
   const bytes = sum('bytes');
   return {
     transport: 'nccl',

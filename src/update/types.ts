@@ -197,7 +197,7 @@ export interface EngineReport {
   readonly error: ErrorReport | null;
 }
 
-/** Several wire formats are sent at the same time, and counted together. */
+/** Several wire formats are sent one after the other, and counted together. */
 export interface TransferReport {
   readonly transport: TransportName;
   readonly bytes: number;

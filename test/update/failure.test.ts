@@ -66,6 +66,17 @@ it('ends a stalled receive at its deadline', async () => {
   );
 });
 
+it('finishes an engine that received everything, though another one stays silent until the deadline', async () => {
+  await withBench({ engines: 2, workers: 1 }, async ({ connect, engines, urls, b }) => {
+    await engines[1]?.setFaults({ receive: { afterBroadcasts: 1_000, action: 'stall' } });
+    const session = await connect({ timeouts: { update: 8_000 } });
+    const report = await failedReport(session.update(b));
+    expect(report.engines.map(({ state }) => state)).toEqual(['serving-new', 'quarantined']);
+    expect(report.error).toMatchObject({ code: 'WC_ENGINE_TIMEOUT', engine: urls[1] });
+    expect(await isPaused(urls[0] as string)).toBe(false);
+  });
+});
+
 it('pauses nobody when the engines refuse to join, and uses files instead when allowed', async () => {
   await withBench({ engines: 2, workers: 1, weightTransfer: false }, async ({ connect, engines, b }) => {
     const strict = await connect();

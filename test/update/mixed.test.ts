@@ -123,6 +123,38 @@ it('lets those serve the new version who got all of it, when the other format fa
   });
 });
 
+it.each([
+  ['prime-rl', ['serving-new', 'quarantined']],
+  ['vllm', ['quarantined', 'serving-new']],
+] as const)('%s hangs: the engines of the other format serve the new version', async (wire, expected) => {
+  const hang: ReferenceFaults = { receive: { afterBroadcasts: 4, action: 'stall' } };
+  const faults = wire === 'vllm' ? { vllm: hang } : { primeRl: hang };
+  await withMixed({ layers: 60, ...faults }, async ({ vllm, primeRl, b, connect }) => {
+    const report = await failedReport((await connect({ timeouts: { update: 12_000 } })).update(b));
+    expect(report.outcome).toBe('quarantined');
+    expect(states(report)).toEqual(expected);
+    const paused = await Promise.all(
+      [vllm, primeRl].map(async (engine) => (await engine.state()).paused !== null),
+    );
+    expect(paused).toEqual(expected.map((state) => state === 'quarantined'));
+  });
+});
+
+it('sends to one wire format after the other: one device is not used from two threads', async () => {
+  await withMixed({ layers: 60 }, async ({ b, connect }) => {
+    const bytes: number[] = [];
+    const session = await connect({
+      onEvent: (event) => {
+        if (event.kind === 'progress' && event.phase === 'transfer') bytes.push(event.bytes);
+      },
+    });
+    const { transfer, weights } = await session.update(b);
+    // vLLM's group has all of it before the other one gets its first byte.
+    expect(bytes).toContain(weights.bytes);
+    expect(bytes.at(-1)).toBe(transfer?.bytes);
+  });
+});
+
 it('heals from disk the format that failed, where it loads a directory', async () => {
   const fault: ReferenceFaults = { receive: { afterBroadcasts: 2, action: 'raise' } };
   await withMixed({ layers: 60, vllm: fault }, async ({ b, connect }) => {

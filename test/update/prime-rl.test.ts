@@ -180,6 +180,17 @@ describe('a receive that fails', () => {
     );
   });
 
+  it('after the last byte: the 200 of another engine may have come before its last byte, and does not count', async () => {
+    await withPrimeRl(
+      [{ faults: { receive: { afterBroadcasts: 1_000, action: 'raise' } } }, {}],
+      async ({ connect, engines, b }) => {
+        const report = await failedReport((await connect({ timeouts: { update: 15_000 } })).update(b));
+        expect(report.engines.map(({ state }) => state)).toEqual(['quarantined', 'quarantined']);
+        expect(await pausedOf(engines)).toEqual([true, true]);
+      },
+    );
+  });
+
   it('because an engine died quarantines what it left, within the deadline', async () => {
     await withPrimeRl(
       [{ workersInEngine: false, faults: { receive: { afterBroadcasts: 5, action: 'exit' } } }, {}],
