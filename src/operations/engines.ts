@@ -30,8 +30,15 @@ export interface ConnectedEngine {
   readonly id: string;
   readonly target: EngineTarget;
   readonly admin: EngineAdmin;
-  /** @param signal instead of the caller's; null: none */
-  call<T>(exchange: Exchange<T>, signal?: AbortSignal | null): Promise<T>;
+  call<T>(exchange: Exchange<T>, limits?: CallLimits): Promise<T>;
+}
+
+/** What replaces the caller's options for one call. */
+export interface CallLimits {
+  /** null: nothing interrupts it. */
+  readonly signal?: AbortSignal | null;
+  /** Total milliseconds. */
+  readonly timeoutMs?: number;
 }
 
 /** @throws WeightcastError WC_CONFIG_INVALID */
@@ -85,8 +92,11 @@ async function connected(
       typeof admin === 'function'
         ? await admin(target)
         : await connectEngine(http, target, { signal, transport }),
-    call: (exchange, own = signal) =>
-      http.exchange(target, exchange, { signal: own ?? undefined, timeoutMs }),
+    call: (exchange, own = {}) =>
+      http.exchange(target, exchange, {
+        signal: (own.signal === undefined ? signal : own.signal) ?? undefined,
+        timeoutMs: own.timeoutMs ?? timeoutMs,
+      }),
   };
 }
 
@@ -100,7 +110,8 @@ export async function onEvery<E extends { readonly id: string }, T>(
   return done;
 }
 
-function throwFirst(failed: ReadonlyMap<string, unknown>, done: readonly string[]): void {
+/** @throws WeightcastError of the first of `failed`, where there is one */
+export function throwFirst(failed: ReadonlyMap<string, unknown>, done: readonly string[]): void {
   const [first] = failed;
   if (first === undefined) return;
   const [engine, error] = first;

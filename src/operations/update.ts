@@ -1,5 +1,5 @@
 /** Pause, update and resume of engines that nobody else drives: the orchestrator's half of an update, without a fleet or a session. */
-import { basename } from 'node:path';
+import { basename, resolve } from 'node:path';
 import type { Exchange, PauseMode } from '../engines/admin.js';
 import { asWeightcastError, WeightcastError } from '../errors.js';
 import { onAll } from '../fleet/engine.js';
@@ -46,14 +46,19 @@ export interface UpdateWeightsOptions extends PauseOptions {
   readonly from?: 'disk' | 'broadcast';
   /** The tag, for backends that take it with the update. Default: the name of the directory ('step_17'), as prime-rl tags. */
   readonly weightVersion?: string;
-  /** Runs when all are paused, and before any is asked to update: prime-rl's NCCL_READY. */
+  /**
+   * Runs when all are paused, and before any is asked to update: prime-rl's NCCL_READY. All are resumed untouched if it throws; once it has succeeded,
+   * `signal` interrupts nothing any more: somebody may be sending.
+   */
   readonly onPaused?: () => Promise<void>;
 }
 
 /**
  * Pauses every engine, updates every engine, and resumes those that are whole. One that did not say that it finished stays paused, since it may hold
- * a mixture: prime-rl's own client resumes it. Where one can't be paused, all are resumed untouched.
+ * a mixture: prime-rl's own client resumes it. Where one can't be paused, all are resumed untouched. An engine that records the tag (Dynamo) and says
+ * another one afterwards counts as not whole (WC_VERIFY_MISMATCH).
  *
+ * @param weightDir as the engines see it; a relative one is taken from the working directory here, since an engine takes it for a repository's name
  * @throws WeightcastError why nothing was updated, with everybody resumed; or WC_UPDATE_QUARANTINED with the engines by what became of them in `details`:
  * `resumed`, `paused` (not whole), `unresumed` (whole, but not serving)
  */
@@ -62,15 +67,20 @@ export async function updateWeights(
   weightDir: string,
   options: UpdateWeightsOptions = {},
 ): Promise<void> {
-  const { loraName } = options;
-  if (loraName !== undefined) return loadLoraAdapter(engines, loraName, weightDir, options);
+  const { loraName, onLog } = options;
+  const directory = resolve(weightDir);
+  if (loraName !== undefined) return loadLoraAdapter(engines, loraName, directory, options);
+  const weightVersion = options.weightVersion ?? basename(directory);
   const transport = options.from === 'disk' ? 'filesystem' : options.from && 'nccl';
   const update = async (connected: readonly ConnectedEngine[]): Promise<void> => {
-    const updates = new Map(connected.map((engine) => [engine.id, updateOf(engine, weightDir, options)]));
-    await pauseOrResume(connected, options);
-    const updated = await onAll(connected, (engine) =>
-      engine.call(updates.get(engine.id) as Exchange<unknown>),
+    const updates = new Map(
+      connected.map((engine) => [engine.id, updateOf(engine, directory, weightVersion, options)]),
     );
+    await pauseOrResume(connected, options);
+    const updated = await onAll(connected, async (engine) => {
+      await engine.call(updates.get(engine.id) as Exchange<unknown>, { signal: null });
+      await requireTag(engine, weightVersion, onLog);
+    });
     const whole = connected.filter(({ id }) => updated.done.has(id));
     const resumed = await resumeAnyway(whole);
     if (updated.failed.size === 0 && resumed.failed.size === 0) return;
@@ -82,7 +92,8 @@ export async function updateWeights(
 function updateOf(
   { admin, id }: ConnectedEngine,
   directory: string,
-  { from, weightVersion = basename(directory) }: UpdateWeightsOptions,
+  weightVersion: string,
+  { from }: UpdateWeightsOptions,
 ): Exchange<unknown> {
   const load = from === 'broadcast' ? null : admin.reloadFromDisk(directory, { weightVersion });
   if (load !== null) return load;
@@ -100,7 +111,6 @@ async function pauseOrResume(
     await onEvery(engines, (engine) => engine.call(pauseOf(engine, options)));
     options.signal?.throwIfAborted();
     await options.onPaused?.();
-    options.signal?.throwIfAborted();
   } catch (error) {
     const { failed } = await resumeAnyway(engines);
     const cause = asWeightcastError(error, 'WC_UPDATE_ABORTED', { phase: 'pause' });
@@ -121,7 +131,27 @@ async function pauseOrResume(
 
 /** Also when the caller's signal has aborted: leaving engines paused is never the better end. */
 function resumeAnyway(engines: readonly ConnectedEngine[]) {
-  return onAll(engines, (engine) => engine.call(engine.admin.resume(), null));
+  return onAll(engines, (engine) => engine.call(engine.admin.resume(), { signal: null }));
+}
+
+/** An engine that keeps the tag of an update shows by it whether it took this one. One that can't say now passes, as in a session. */
+async function requireTag(
+  { id, admin, call }: ConnectedEngine,
+  tag: string,
+  onLog: ((line: string) => void) | undefined,
+): Promise<void> {
+  const exchange = admin.capabilities.needsWeightVersion === true ? admin.weightVersion() : null;
+  if (exchange === null) return;
+  const read = await call(exchange, { signal: null }).catch((error: unknown) => {
+    onLog?.(`${id}: its weight version could not be read back: ${String(error)}`);
+    return null;
+  });
+  if (read === null || read === tag) return;
+  throw new WeightcastError(
+    'WC_VERIFY_MISMATCH',
+    `it says weight version ${read} after an update to ${tag}: it may have loaded something else`,
+    { engine: id, phase: 'verify', remedy: 'See its log, and update it again.' },
+  );
 }
 
 function quarantined(
@@ -145,8 +175,10 @@ function quarantined(
 }
 
 /**
- * Loads an adapter on all at once, while they serve. Backends repeat it as long as a shared file system may be late.
+ * Loads an adapter on all at once, while they serve. Backends repeat it as long as a shared file system may be late. prime-rl's servers replace an adapter
+ * of the same name; others refuse it, or keep what they have without a word (Dynamo): give each version a name of its own there.
  *
+ * @param path as the engines see it; a relative one is taken from the working directory here
  * @throws WeightcastError of the first that failed; `details.done` names those that have it
  */
 export function loadLoraAdapter(
@@ -155,8 +187,11 @@ export function loadLoraAdapter(
   path: string,
   options: OperationOptions = {},
 ): Promise<void> {
+  const directory = resolve(path);
   return withEngines(engines, options, async (connected) => {
-    await onEvery(connected, (engine) => engine.call(engine.admin.loadLoraAdapter({ name, path })));
+    await onEvery(connected, (engine) =>
+      engine.call(engine.admin.loadLoraAdapter({ name, path: directory })),
+    );
   });
 }
 

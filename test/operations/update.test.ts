@@ -1,4 +1,6 @@
-import { describe, expect, it } from 'vitest';
+import type { Socket } from 'node:net';
+import { resolve } from 'node:path';
+import { describe, expect, it, vi } from 'vitest';
 import {
   initBroadcaster,
   loadLoraAdapter,
@@ -6,7 +8,10 @@ import {
   resume,
   updateWeights,
 } from '../../src/operations/index.js';
+import { deferred } from '../../src/testing/deferred.js';
 import { errorOf, expectCode } from '../engines/client.js';
+import { adminOf } from '../engines/dynamo/workers.js';
+import { withServer } from '../engines/server.js';
 import { type Answers, type FakeEngine, fakeAdmin, withFakes } from './fake-engine.js';
 
 const fails = () => [500, { error: 'broken' }] as const;
@@ -54,16 +59,99 @@ describe('updateWeights', () => {
     });
   });
 
-  it('resumes all untouched when the caller has second thoughts, and when it is interrupted', async () => {
+  it('resumes all untouched when the caller has second thoughts', async () => {
     await withFakes([{}, {}], async (engines) => {
-      const stop = new AbortController();
       const refused = updateWeights(urls(engines), '/step_3', {
         admin,
-        signal: stop.signal,
-        onPaused: async () => stop.abort(),
+        onPaused: () => Promise.reject(new Error('rather not')),
       });
       await expectCode(refused, 'WC_UPDATE_ABORTED');
       for (const { asked } of engines) expect(asked).toEqual(['/pause', '/resume']);
+    });
+  });
+
+  it('resumes all untouched when it is interrupted before the caller was told that all are paused', async () => {
+    const stop = new AbortController();
+    const stops = () => {
+      stop.abort();
+      return [200, { status: 'paused' }] as const;
+    };
+    await withFakes([{ '/pause': stops }], async ([engine]) => {
+      const told = vi.fn(async () => undefined);
+      const refused = updateWeights([engine?.url ?? ''], '/step_3', {
+        admin,
+        signal: stop.signal,
+        onPaused: told,
+      });
+      await expectCode(refused, 'WC_UPDATE_ABORTED');
+      expect(told).not.toHaveBeenCalled();
+      expect(engine?.asked).toEqual(['/pause', '/resume']);
+    });
+  });
+
+  // The trainer sends once onPaused has answered it: engines that are not asked to receive then would leave it to send to nobody.
+  it.each(['once all are paused', 'while they update'])('is not interrupted %s', async (when) => {
+    const stop = new AbortController();
+    const stops = () => {
+      stop.abort();
+      return [200, { status: 'ok' }] as const;
+    };
+    await withFakes(
+      [when === 'while they update' ? { '/update_weights': stops } : {}, {}],
+      async (engines) => {
+        await updateWeights(urls(engines), '/step_3', {
+          admin,
+          signal: stop.signal,
+          onPaused: async () => {
+            if (when === 'once all are paused') stop.abort();
+          },
+        });
+        expect(stop.signal.aborted).toBe(true);
+        for (const { asked } of engines) expect(asked).toEqual(['/pause', '/update_weights', '/resume']);
+      },
+    );
+  });
+
+  it('names a directory to engines by its whole path: a relative one they take for a repository', async () => {
+    await withFakes([{}], async ([engine]) => {
+      await updateWeights([engine?.url ?? ''], 'broadcasts/step_3', { admin });
+      await loadLoraAdapter([engine?.url ?? ''], 'a', 'broadcasts/step_3', { admin });
+      const path = resolve('broadcasts/step_3');
+      expect(engine?.bodies.get('/update_weights')).toEqual({ weight_dir: path });
+      expect(engine?.bodies.get('/load_lora_adapter')).toMatchObject({ lora_path: path });
+    });
+  });
+
+  describe('on engines that record the tag of an update', () => {
+    const says = (version: unknown) => () => [200, { status: 'ok', version }] as const;
+    const tag = '/engine/get_weight_version';
+    const dynamo = { admin: () => adminOf('python') };
+
+    it('resumes one that says it, and leaves one that says another paused', async () => {
+      await withFakes([{ [tag]: says('step_3') }, { [tag]: says('step_2') }], async (engines) => {
+        const [whole, other] = engines as [FakeEngine, FakeEngine];
+        const error = await errorOf(updateWeights(urls(engines), '/run/step_3', dynamo));
+        expect(error).toMatchObject({
+          code: 'WC_UPDATE_QUARANTINED',
+          cause: { code: 'WC_VERIFY_MISMATCH', engine: other.url },
+          details: { resumed: [whole.url], paused: [other.url] },
+        });
+        expect(whole.asked.at(-1)).toBe('/engine/resume_generation');
+        expect(other.asked.at(-1)).toBe(tag);
+      });
+    });
+
+    it('asks for the tag that was given, and takes one that can not say it for whole', async () => {
+      const lines: string[] = [];
+      await withFakes([{ [tag]: says('17') }, { [tag]: () => [404, {}] }], async (engines) => {
+        await updateWeights(urls(engines), '/run/step_3', {
+          ...dynamo,
+          weightVersion: '17',
+          onLog: (line) => lines.push(line),
+        });
+        expect(lines).toEqual([expect.stringContaining(`${engines[1]?.url}: its weight version`)]);
+        for (const { asked } of engines) expect(asked.at(-1)).toBe('/engine/resume_generation');
+      });
     });
   });
 
@@ -130,13 +218,65 @@ describe('initBroadcaster', () => {
     });
   });
 
-  it('skips one without the route, with a word', async () => {
+  it.each([1, 2])('skips all, with a word, where none of %i has the route', async (count) => {
     const lines: string[] = [];
-    await withFakes([{}, { '/init_broadcaster': () => [404, {}] }], async (engines) => {
+    const missing: Answers = { '/init_broadcaster': () => [404, {}] };
+    await withFakes([missing, missing].slice(0, count), async (engines) => {
       const found = await initBroadcaster(urls(engines), { ...group, onLog: (line) => lines.push(line) });
-      expect(found).toEqual({ joined: [engines[0]?.url], skipped: [engines[1]?.url] });
-      expect(lines).toEqual([`${engines[1]?.url} has no route to join a group by: skipped`]);
+      expect(found).toEqual({ joined: [], skipped: urls(engines) });
+      expect(lines).toEqual(urls(engines).map((url) => `${url} has no route to join a group by: skipped`));
     });
+  });
+
+  it('refuses a group that one engine joined without another', async () => {
+    await withFakes([{}, { '/init_broadcaster': () => [404, {}] }], async (engines) => {
+      const error = await errorOf(initBroadcaster(urls(engines), group));
+      expect(error).toMatchObject({ code: 'WC_ENGINE_NOT_CONFIGURED', engine: engines[1]?.url });
+    });
+  });
+
+  it.each([
+    [404, 'WC_ENGINE_NOT_CONFIGURED'],
+    [500, 'WC_ENGINE_HTTP'],
+  ])('does not wait for those that wait for one that answered %i', async (status, code) => {
+    const dropped = deferred<void>();
+    const waits = (_: unknown, __: unknown, socket: Socket) => {
+      socket.once('close', () => dropped.resolve());
+    };
+    await withServer(waits, async (waiting) => {
+      await withFakes([{ '/init_broadcaster': () => [status, {}] }], async ([lacking]) => {
+        const names = [waiting.url, lacking?.url ?? ''];
+        const error = await errorOf(initBroadcaster(names, group));
+        expect(error).toMatchObject({ code, engine: lacking?.url });
+        expect(error.message).toContain(lacking?.url);
+        await dropped.promise;
+      });
+    });
+  });
+
+  it('waits for the workers as long as they wait for one another, and 15 s for their answer', async () => {
+    const asked = deferred<void>();
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    try {
+      await withServer(
+        () => asked.resolve(),
+        async ({ url }) => {
+          let ended = false;
+          const refused = errorOf(
+            initBroadcaster([url], { ...group, joinTimeoutMs: 400_000, timeoutMs: 1_000 }),
+          ).finally(() => {
+            ended = true;
+          });
+          await asked.promise;
+          await vi.advanceTimersByTimeAsync(414_000);
+          expect(ended).toBe(false);
+          await vi.advanceTimersByTimeAsync(1_000);
+          expect(await refused).toMatchObject({ code: 'WC_ENGINE_TIMEOUT' });
+        },
+      );
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   it.each([400, 401, 422, 500, 503])('swallows no %s, as prime-rl does', async (status) => {
