@@ -4,34 +4,46 @@ import {
   type Announcement,
   answerAnnouncement,
   awaitAnnouncement,
+  awaitFinished,
   fileSystemNow,
+  isAnnounced,
   positionAfter,
   watchFrom,
 } from '../transports/filesystem/prime-rl/index.js';
 import type { EngineName, OperationOptions } from './engines.js';
+import { type AdapterNames, loadVersion, unloadReplaced } from './follow-adapters.js';
 import { type BroadcasterOptions, initBroadcaster } from './group.js';
 import { updateWeights } from './update.js';
 
 export interface FollowOptions extends OperationOptions {
   /** `<run>/broadcasts`. */
   readonly broadcasts: string;
-  /** Ends the following; a running update is finished or undone first. */
+  /** Ends the following; an update that has begun is finished first, within the deadlines of its calls. */
   readonly signal: AbortSignal;
   /** The trainer's group, which the engines join first. Left out: the trainer writes files, which the engines load. */
   readonly group?: Pick<BroadcasterOptions, 'host' | 'port' | 'inferenceWorldSize' | 'joinTimeoutMs'>;
-  /** Under which name adapters are loaded. Default 'policy'. */
+  /**
+   * Under which name adapters are loaded; other servers than prime-rl's, which can't replace an adapter in place, get each version under a name of its own
+   * that begins with this one, and the version before is unloaded after `onUpdated`. Default 'policy'.
+   */
   readonly loraName?: string;
   /** Milliseconds between two looks. Default 1000, as prime-rl's orchestrator looks. */
   readonly pollMs?: number;
   /** Milliseconds without an announcement after which to give up. Default: none. */
   readonly idleTimeoutMs?: number;
-  /** Told of each version that every engine serves. */
-  readonly onUpdated?: (announcement: Announcement) => void | Promise<void>;
+  /** Milliseconds until a trainer that was told to write its files must have written them. Default 1,200,000, prime-rl's patience with its peer. */
+  readonly writeTimeoutMs?: number;
+  /** Told of each version that every engine serves, and of adapters as what: their names by engine (its URL), which requests use as their model. */
+  readonly onUpdated?: (
+    announcement: Announcement,
+    adapters: ReadonlyMap<string, string>,
+  ) => void | Promise<void>;
 }
 
 /**
- * For each version that the trainer announces: pauses all engines, lets the trainer send, updates all, and resumes those that are whole. An announcement of
- * a run that ended before the engines joined is not followed: nobody would send, and they would wait in NCCL for good.
+ * For each version that the trainer announces: pauses all engines, lets the trainer send, updates all, and resumes those that are whole. Files of a trainer
+ * since prime-rl's #3357 are written once it is answered: they are waited for, and nobody is paused until they are there. An announcement of a run that
+ * ended before the engines joined is not followed: nobody would send, and they would wait in NCCL for good.
  *
  * @example
  * await followTrainer(['http://10.0.0.5:8100'], {
@@ -42,48 +54,82 @@ export interface FollowOptions extends OperationOptions {
  *
  * @returns when the signal aborts
  * @throws WeightcastError what {@link initBroadcaster} and {@link updateWeights} throw: engines that are not whole stay paused; WC_RENDEZVOUS_TIMEOUT when
- * the trainer is silent for too long
+ * the trainer is silent for too long, or does not finish writing
  */
 export async function followTrainer(engines: readonly EngineName[], options: FollowOptions): Promise<void> {
   const { broadcasts, group, signal, pollMs = 1_000, idleTimeoutMs = Number.POSITIVE_INFINITY } = options;
   const sinceMs = group === undefined ? 0 : await fileSystemNow(broadcasts);
+  // Only a wait ends quietly by the signal: an update has a result, whoever wants to stop.
+  let waiting = true;
+  let adapters: AdapterNames = new Map();
   try {
     if (group !== undefined) await initBroadcaster(engines, { ...options, ...group });
-    for (let position = watchFrom(sinceMs); ; ) {
+    for (let position = watchFrom(sinceMs); ; waiting = true) {
       const wait = { timeoutMs: idleTimeoutMs, pollMs, signal };
       const announcement = await awaitAnnouncement(broadcasts, position, wait);
       position = positionAfter(announcement, position);
-      if (await applied(engines, announcement, options)) await options.onUpdated?.(announcement);
+      const ready = await whenWritten(announcement, options);
+      waiting = false;
+      const served = ready === null ? null : await applied(engines, ready, options);
+      if (ready === null || served === null) {
+        options.onLog?.(`version ${announcement.version} was withdrawn: looking again`);
+        continue;
+      }
+      await options.onUpdated?.(ready, served);
+      await unloadReplaced(engines, adapters, served, uninterrupted(options));
+      if (ready.adapter) adapters = served;
     }
   } catch (error) {
-    if (signal.aborted && hasCode(error, 'WC_UPDATE_ABORTED')) return;
+    if (waiting && signal.aborted && hasCode(error, 'WC_UPDATE_ABORTED')) return;
     throw error;
   }
 }
 
-/** False when the announcement was withdrawn: everybody serves what they served. */
+/** Without the signal: an update that has begun is finished, or engines would stay paused and a trainer send to nobody. */
+function uninterrupted({ signal: _, loraName: __, ...options }: FollowOptions): OperationOptions {
+  return options;
+}
+
+function writesWhenAnswered({ generation }: Announcement, { group }: FollowOptions): boolean {
+  return group === undefined && generation === 'dotfiles';
+}
+
+/** The announcement as it is to be followed; null when it was withdrawn, or made anew, before its files were there. */
+async function whenWritten(announcement: Announcement, options: FollowOptions): Promise<Announcement | null> {
+  if (!writesWhenAnswered(announcement, options)) return announcement;
+  const { signal, writeTimeoutMs = 1_200_000 } = options;
+  if (!(await answerAnnouncement(announcement))) return null;
+  return awaitFinished(announcement, { timeoutMs: writeTimeoutMs, signal });
+}
+
+/** What the engines serve adapters as; null when the announcement was withdrawn: everybody serves what they served. */
 async function applied(
   engines: readonly EngineName[],
   announcement: Announcement,
   options: FollowOptions,
-): Promise<boolean> {
-  const { group, loraName = 'policy', onLog } = options;
-  let withdrawn = false;
+): Promise<AdapterNames | null> {
+  const { group, loraName = 'policy' } = options;
+  const operation = uninterrupted(options);
+  if (announcement.adapter) return loadVersion(engines, announcement, loraName, operation);
+  const stands = writesWhenAnswered(announcement, options) ? isAnnounced : answerAnnouncement;
+  let withdrawn: WeightcastError | null = null;
   const onPaused = async () => {
-    withdrawn = !(await answerAnnouncement(announcement));
-    if (withdrawn) throw new WeightcastError('WC_UPDATE_ABORTED', 'the trainer withdrew its announcement');
+    if (await stands(announcement)) return;
+    withdrawn = new WeightcastError('WC_UPDATE_ABORTED', 'the trainer withdrew its announcement', {
+      phase: 'pause',
+    });
+    throw withdrawn;
   };
   try {
     await updateWeights(engines, announcement.path, {
-      ...options,
-      ...(announcement.adapter ? { loraName } : { loraName: undefined }),
+      ...operation,
       from: group === undefined ? 'disk' : 'broadcast',
       onPaused,
     });
-    return true;
+    return new Map();
   } catch (error) {
-    if (!withdrawn) throw error;
-    onLog?.(`version ${announcement.version} was withdrawn: looking again`);
-    return false;
+    // This very error: one that names who could not be resumed has it as its cause.
+    if (error === withdrawn) return null;
+    throw error;
   }
 }

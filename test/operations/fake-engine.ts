@@ -59,6 +59,7 @@ export function fakeAdmin({ id }: EngineTarget): EngineAdmin {
   });
   return {
     ...base,
+    backend: 'prime-rl',
     pause: () => post('/pause', null, 'pause'),
     resume: () => post('/resume', null, 'pause'),
     reloadFromDisk: () => null,
@@ -66,5 +67,6 @@ export function fakeAdmin({ id }: EngineTarget): EngineAdmin {
     initBroadcaster: (seat) => post('/init_broadcaster', seat, 'init'),
     loadLoraAdapter: ({ name, path }) =>
       post('/load_lora_adapter', { lora_name: name, lora_path: path }, 'load'),
+    unloadLoraAdapter: ({ name }) => post('/unload_lora_adapter', { lora_name: name }, 'load'),
   };
 }

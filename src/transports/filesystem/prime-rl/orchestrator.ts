@@ -11,7 +11,7 @@ export interface Announcement extends BroadcastStep {
   readonly generation: MarkerGeneration;
   /** When it was announced, by the clock of the file system. */
   readonly announcedMs: number;
-  /** The folder holds an adapter: engines load it, and nobody is paused. */
+  /** The folder holds an adapter: engines load it, and nobody is paused. Known once the folder is written: see {@link awaitFinished}. */
   readonly adapter: boolean;
 }
 
@@ -70,10 +70,35 @@ export function awaitAnnouncement(
  * @returns false when the announcement was withdrawn or made anew: nobody will send for it, so no engine may be asked to receive
  */
 export async function answerAnnouncement(announcement: Announcement): Promise<boolean> {
-  const { path, generation, announcedMs } = announcement;
-  if ((await markedMs(path, ASKS[generation])) !== announcedMs) return false;
-  await touch(path, ANSWERS[generation]);
+  if (!(await isAnnounced(announcement))) return false;
+  await touch(announcement.path, ANSWERS[announcement.generation]);
   return true;
+}
+
+/** False when it was withdrawn or made anew: trainers remove the whole folder before they announce it again. */
+export async function isAnnounced({ path, generation, announcedMs }: Announcement): Promise<boolean> {
+  return (await markedMs(path, ASKS[generation])) === announcedMs;
+}
+
+/**
+ * Waits until a trainer of the dotfiles has written the files that it announced: it begins when it is answered, into a folder that is empty until then
+ * (`FileSystemWeightReceiver` since #3357). Only then does the folder tell an adapter from a model.
+ *
+ * @returns null when the announcement was withdrawn or made anew
+ * @throws WeightcastError WC_RENDEZVOUS_TIMEOUT, WC_UPDATE_ABORTED
+ */
+export async function awaitFinished(
+  announcement: Announcement,
+  wait: Omit<WaitOptions, 'pollMs'>,
+): Promise<Announcement | null> {
+  const { path, announcedMs } = announcement;
+  const look = async (): Promise<'finished' | 'withdrawn' | null> => {
+    if (!(await isAnnounced(announcement))) return 'withdrawn';
+    const finishedMs = await markedMs(path, '.finished');
+    return finishedMs !== null && finishedMs >= announcedMs ? 'finished' : null;
+  };
+  const found = await waitFor(`a trainer that finishes writing ${path}`, look, { ...wait, pollMs: 100 });
+  return found === 'withdrawn' ? null : { ...announcement, adapter: await isAdapter(announcement) };
 }
 
 export function positionAfter(

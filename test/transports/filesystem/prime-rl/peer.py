@@ -1,7 +1,7 @@
 """prime-rl's halves of the handshake, written fresh from contracts/prime-rl.md 3.5: the counterpart of the tests.
 
 peer.py orchestrator stable|dotfiles BROADCASTS VERSION   waits for the announcement, answers, prints what it sees
-peer.py trainer stable|dotfiles BROADCASTS VERSION        announces, waits for the answer, sends
+peer.py trainer stable|dotfiles BROADCASTS VERSION [FILE] announces, waits for the answer, sends; by files: writes FILE
 """
 
 import shutil
@@ -9,7 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-role, generation, broadcasts, version = sys.argv[1:]
+role, generation, broadcasts, version = sys.argv[1:5]
+files = sys.argv[5:]
 step = Path(broadcasts) / f"step_{version}"
 asks = step / ("STABLE" if generation == "stable" else ".sender_ready")
 answers = step / ("NCCL_READY" if generation == "stable" else ".receiver_ready")
@@ -46,4 +47,6 @@ else:
     say("sending")
     if generation == "dotfiles":
         (step / ".started").touch()
+        for file in files:
+            (step / file).touch()
         (step / ".finished").touch()

@@ -19,8 +19,9 @@ export function startPeer(
   generation: 'stable' | 'dotfiles',
   broadcasts: string,
   version: number,
+  files: readonly string[] = [],
 ): Peer {
-  const child = spawn('python3', [PROGRAM, role, generation, broadcasts, String(version)], {
+  const child = spawn('python3', [PROGRAM, role, generation, broadcasts, String(version), ...files], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const ended = once(child, 'exit') as Promise<[number | null]>;
