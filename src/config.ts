@@ -5,6 +5,7 @@
  */
 import { dirname, resolve } from 'node:path';
 import { describeIssues, type Origin } from './config/problems.js';
+import { rlPortOf } from './config/rl-port.js';
 import { type Settings, settingsSchema } from './config/schema.js';
 import { parseToml, readBounded } from './config/toml.js';
 import { WeightcastError } from './errors.js';
@@ -54,10 +55,17 @@ export function validateSettings(input: unknown, origin: Origin): Settings {
   throw invalid(`${origin.kind === 'file' ? `${origin.path}: ` : ''}${problems.join('; ')}`);
 }
 
-/** The command line overrides the file; timeouts and headers one by one, engines as a list. */
+/** The three ways to say which engines belong to the fleet: one list. */
+const ENGINES = ['engine', 'discover', 'elastic'] as const;
+
+/** The command line overrides the file; timeouts and headers one by one, engines (listed and found) as a whole. */
 export function mergeSettings(file: Settings, flags: Settings): Settings {
+  const others = ENGINES.some((key) => flags[key] !== undefined)
+    ? { engine: undefined, discover: undefined, elastic: undefined }
+    : {};
   return defined({
     ...file,
+    ...others,
     ...flags,
     timeouts: merged(file.timeouts, flags.timeouts),
     headers: merged(file.headers, flags.headers),
@@ -96,6 +104,7 @@ export function fleetOptions(
     discover: discover.length === 0 ? undefined : discovered(discover, env),
     elastic: elastic.length === 0 ? undefined : elastic.map(parseElastic),
     routerUrl: settings.router_url,
+    pool: settings.sync_interval === undefined ? undefined : { intervalMs: settings.sync_interval * 1000 },
     backend: settings.backend,
     transport: settings.transport,
     fallback: settings.fallback,
@@ -120,14 +129,15 @@ export function fleetOptions(
   });
 }
 
-/** DYN_RL_PORT says for prime-rl where the listener is, and so it does here. */
+/** DYN_RL_PORT says for prime-rl where the listener is, and so it does here, unless the text says it. */
 function discovered(
   texts: readonly string[],
   env: Readonly<Record<string, string | undefined>>,
 ): DiscoverSpec[] {
-  const { DYN_RL_PORT: port } = env;
-  const words = port === undefined || port === '' ? '' : `,rl_port=${port}`;
-  return texts.map((text) => parseDiscover(text.includes(',rl_port=') ? text : `${text}${words}`));
+  return texts.map((text) => {
+    const port = /,(rl|rl_port)=/.test(text) ? null : rlPortOf(env);
+    return parseDiscover(port === null ? text : `${text},rl_port=${port}`);
+  });
 }
 
 function secretsInFile(settings: Settings, origin: Origin): string[] {

@@ -2,14 +2,13 @@
 import { arch, release } from 'node:os';
 import { fleetOptions, type Settings } from '../config.js';
 import { createHttpClient } from '../engines/http.js';
-import { parseEngine } from '../engines/registry.js';
 import { lookAtRecords } from '../update/claim/records.js';
-import { statePlace } from '../update/claim/state-directory.js';
-import { DEFAULT_TIMEOUTS } from '../update/types.js';
+import { resolveSettings as resolveFleet } from '../update/settings.js';
 import type { CommandContext } from './context.js';
 import { checkEngine, type EngineCheck } from './doctor/engines.js';
 import { type Finding, finding, renderFindings } from './doctor/finding.js';
 import { checkLibraries } from './doctor/libraries.js';
+import { lookUp } from './doctor/members.js';
 import { type FleetFlags, resolveSettings } from './options.js';
 import { packageVersion } from './version.js';
 
@@ -19,7 +18,7 @@ const LIBRARY_DEADLINE_MS = 30_000;
 export async function doctor(flags: FleetFlags, { io }: CommandContext): Promise<number> {
   const settings = await resolveSettings(flags);
   const nccl = settings.transport !== 'filesystem';
-  const [libraries, engines] = await Promise.all([
+  const [libraries, { engines, findings: found }] = await Promise.all([
     checkLibraries(
       {
         needed: nccl && settings.fallback !== 'filesystem',
@@ -30,11 +29,12 @@ export async function doctor(flags: FleetFlags, { io }: CommandContext): Promise
       },
       { timeoutMs: LIBRARY_DEADLINE_MS },
     ),
-    checkEngines(settings, io.env, nccl),
+    checkEngines(settings, io.env),
   ]);
   const findings = [
     judgeNode(process.versions.node),
     ...libraries.findings,
+    ...found,
     ...engines.flatMap((engine) => engine.findings),
     ...judgeFleet(engines),
   ];
@@ -59,21 +59,23 @@ export async function doctor(flags: FleetFlags, { io }: CommandContext): Promise
   return ok ? 0 : 1;
 }
 
-async function checkEngines(
-  settings: Settings,
-  env: CommandContext['io']['env'],
-  nccl: boolean,
-): Promise<readonly EngineCheck[]> {
-  if ((settings.engine ?? []).length === 0) return [];
-  const fleet = fleetOptions(settings, env);
-  const targets = fleet.engines.map((engine) => {
-    const { url, ...own } = typeof engine === 'string' ? { url: engine } : engine;
-    return parseEngine(url, { apiKey: fleet.apiKey, ...own, headers: { ...fleet.headers, ...own.headers } });
-  });
-  const timeoutMs = fleet.timeouts?.probe ?? DEFAULT_TIMEOUTS.probe;
-  const records = fleet.stateDir === null ? [] : await lookAtRecords(statePlace(fleet.stateDir));
+interface EngineChecks {
+  readonly engines: readonly EngineCheck[];
+  /** Of the looking for them. */
+  readonly findings: readonly Finding[];
+}
+
+async function checkEngines(settings: Settings, env: CommandContext['io']['env']): Promise<EngineChecks> {
+  const { engine = [], discover = [], elastic = [] } = settings;
+  if (engine.length + discover.length + elastic.length === 0) return { engines: [], findings: [] };
+  const fleet = resolveFleet(fleetOptions(settings, env));
+  const { targets, findings } = await lookUp(fleet);
+  const records = fleet.state === null ? [] : await lookAtRecords(fleet.state);
   await using http = createHttpClient({ retry: { attempts: 1 } });
-  return await Promise.all(targets.map((target) => checkEngine(http, target, { nccl, timeoutMs, records })));
+  const { transport } = fleet;
+  const options = { transport, timeoutMs: fleet.timeouts.probe, records };
+  const engines = await Promise.all(targets.map((target) => checkEngine(http, target, options)));
+  return { engines, findings };
 }
 
 /** The range of package.json's `engines`. */

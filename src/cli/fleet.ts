@@ -20,7 +20,7 @@ export interface FleetCommandFlags extends FleetFlags {
 
 const DEFAULT_INTERVAL_SECONDS = 5;
 
-/** 0 when every engine is ready, 1 when one is not or none was found; with --watch 0 at Ctrl-C. */
+/** 0 when every engine is ready, 1 when one is not, none was found or versions differ; with --watch 0 at Ctrl-C. */
 export async function fleet(flags: FleetCommandFlags, context: CommandContext): Promise<number> {
   const settings = await resolveSettings(flags);
   const options = resolveFleet(fleetOptions(settings, context.io.env));
@@ -31,7 +31,7 @@ export async function fleet(flags: FleetCommandFlags, context: CommandContext): 
   try {
     await using pool = openPool(options, membership, { sync: null, http });
     signal.addEventListener('abort', () => void pool.close(), { once: true });
-    const intervalMs = (settings.interval ?? DEFAULT_INTERVAL_SECONDS) * 1000;
+    const intervalMs = (settings.interval ?? settings.sync_interval ?? DEFAULT_INTERVAL_SECONDS) * 1000;
     let before = '';
     do {
       await pool.look();
@@ -49,13 +49,33 @@ export async function fleet(flags: FleetCommandFlags, context: CommandContext): 
   }
 }
 
-function isWhole({ engines, unusable, troubles }: ElasticPool): boolean {
+function isWhole(pool: ElasticPool): boolean {
+  const { engines, unusable } = pool;
   const ready = engines.length > 0 && engines.every(({ state }) => state === 'ready');
-  return ready && troubles.length === 0 && unusable.every(({ mayServe }) => !mayServe);
+  return ready && troublesOf(pool).length === 0 && unusable.every(({ mayServe }) => !mayServe);
+}
+
+/** Sources that could not be asked, and what no single engine shows: this process has updated nobody, so it knows no version that should be there. */
+function troublesOf({ troubles, engines }: ElasticPool): readonly string[] {
+  const mixed = mixedVersions(engines);
+  return mixed === null ? troubles : [...troubles, mixed];
+}
+
+/** Pure: what is said of engines that name different weight versions; null while they don't. */
+export function mixedVersions(engines: readonly Pick<EngineView, 'url' | 'weightVersion'>[]): string | null {
+  const first = new Map<string, string>();
+  for (const { url, weightVersion } of engines) {
+    if (weightVersion !== null && !first.has(weightVersion)) first.set(weightVersion, url);
+  }
+  if (first.size <= 1) return null;
+  const named = [...first].slice(0, 4).map(([version, url]) => `${version} (${url})`);
+  const more = first.size > named.length ? ` and ${first.size - named.length} more` : '';
+  return `the engines say different weight versions: ${named.join(', ')}${more}; push one with --weight-version to all`;
 }
 
 function render(pool: ElasticPool, flags: FleetCommandFlags, { out }: Io): string {
-  const { engines, unusable, troubles, readyUrls } = pool;
+  const { engines, unusable, readyUrls } = pool;
+  const troubles = troublesOf(pool);
   if (flags.prometheus === true) return pool.prometheus();
   if (flags.json === true) {
     return `${JSON.stringify({ engines, unusable, troubles, readyUrls, metrics: pool.metrics() })}\n`;

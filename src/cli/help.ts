@@ -47,9 +47,11 @@ export const FLEET_EXAMPLES = `
 --discover dynamo=URL asks the frontend's RL listener (DYN_ENABLE_RL=1; its port is DYN_RL_PORT, 8001) for its workers; URL is the frontend's base URL or the
 listener itself. After it: ,rl=URL ,rl_port=N ,inference=URL ,workers=N ,world_size=N ,model=NAME.
 --elastic HOST:PORT takes every address of a name. After it: ,backend=NAME ,scheme=https ,family=4 ,workers=N ,world_size=N ,discover=URL.
-push and watch take the same, look again before each update, and wait until world_size GPU workers are there.
+push and watch take the same, look again before each update, and wait until world_size GPU workers are there: an engine whose size is not said counts as one,
+so say workers=N where each has several. Engines of the command line (-e, --discover, --elastic) replace those of a file.
+An engine is ready when it answers and is not paused; engines that say different weight versions are a trouble.
 
-Exit codes: 0 every engine is ready (with --watch: Ctrl-C), 1 one is not, or none was found, 2 wrong usage.
+Exit codes: 0 every engine is ready (with --watch: Ctrl-C), 1 one is not, none was found, or there is a trouble, 2 wrong usage.
 
 Examples
   weightcast fleet --discover dynamo=http://frontend:8000
@@ -63,6 +65,7 @@ Exit codes: 0 nothing wrong, 1 something wrong, 2 wrong usage.
 Examples
   weightcast doctor
   weightcast doctor -e vllm=http://10.0.0.5:8000 --json
+  weightcast doctor --discover dynamo=http://frontend:8000
 `;
 
 export const SIMULATE_EXAMPLES = `

@@ -1,4 +1,4 @@
-/** The flags that push and watch share: the configuration file's keys with `-` for `_`. */
+/** The flags that commands share: the configuration file's keys with `-` for `_`. */
 import { type Command, Option } from 'commander';
 import type { Settings } from '../config.js';
 import { WeightcastError } from '../errors.js';
@@ -44,8 +44,13 @@ const FLAGS: readonly Flag[] = [
   },
   { flags: '--router-url <url>', text: 'where requests go, when a router stands before the engines' },
   {
+    flags: '--sync-interval <seconds>',
+    text: 'time between two looks at engines that are to be found (--discover, --elastic), between updates',
+    preset: '5',
+  },
+  {
     flags: '-e, --engine <url>',
-    text: 'an engine, BACKEND=http://host:port[,workers=N][,inference=URL][,KEY=VALUE…] with vllm, dynamo, prime-rl or auto for BACKEND; repeat it',
+    text: 'an engine, BACKEND=http://host:port[,workers=N][,inference=URL][,KEY=VALUE…] with vllm, dynamo, prime-rl or auto for BACKEND; repeat it. With --discover and --elastic one list, which replaces that of a file',
     many: true,
   },
   { flags: '--backend <name>', text: 'of engines that name none; auto finds out', preset: 'vllm' },
@@ -100,17 +105,31 @@ const FLAGS: readonly Flag[] = [
     flags: '--prime-rl-config <file>',
     text: "prime-rl's own TOML file: its client and weight_broadcast tables; --config and the command line override it",
   },
-  { flags: '--config <file>', text: 'TOML file with the same options; the command line overrides it' },
+  {
+    flags: '--config <file>',
+    text: 'TOML file with the same options; the command line overrides it: engines as a whole, timeouts and headers one by one',
+  },
 ];
 
-/** What a recovery needs: to reach the engines, and the state directory. */
-const REACHING =
-  /^(-e,|--(backend|discover|elastic|router-url|api-key-env|header|header-env|timeout-\w+|state-dir|verify|config|prime-rl-config) )/;
+export type FlagsOf = 'push' | 'watch' | 'recover' | 'doctor' | 'fleet';
 
-/** @param only the flags whose texts it matches; default all of them */
-export function addFleetFlags(command: Command, only: RegExp = /^/): Command {
-  for (const { flags, text, preset, many } of FLAGS.filter((flag) => only.test(flag.flags))) {
+const EVERYWHERE =
+  'engine|backend|discover|elastic|api-key-env|header|header-env|timeout-probe|config|prime-rl-config';
+
+/** Only what has an effect there: a recovery sends nothing by NCCL, and who only looks pauses nobody. */
+const ONLY: Readonly<Record<FlagsOf, RegExp>> = {
+  push: /^(?!(router-url|sync-interval)$)/,
+  watch: /^(?!router-url$)/,
+  recover: new RegExp(`^(${EVERYWHERE}|timeout-\\w+|state-dir|verify)$`),
+  // A push with another first word.
+  doctor: /^(?!(router-url|sync-interval)$)/,
+  fleet: new RegExp(`^(${EVERYWHERE}|router-url)$`),
+};
+
+export function addFleetFlags(command: Command, of: FlagsOf): Command {
+  for (const { flags, text, preset, many } of FLAGS) {
     const option = new Option(flags, preset === undefined ? text : `${text} (default: ${preset})`);
+    if (!ONLY[of].test(option.long?.slice(2) ?? '')) continue;
     if (many) {
       option.argParser<string[]>((value, before = []) => [...before, value]);
     }
@@ -119,11 +138,7 @@ export function addFleetFlags(command: Command, only: RegExp = /^/): Command {
   return command;
 }
 
-export function addReachingFlags(command: Command): Command {
-  return addFleetFlags(command, REACHING);
-}
-
-const NUMBERS = new Set(['master_port', 'device', 'interval']);
+const NUMBERS = new Set(['master_port', 'device', 'interval', 'sync_interval']);
 const OUTSIDE = new Set([
   ...['config', 'prime_rl_config', 'json', 'quiet', 'max_updates', 'from', 'watch', 'prometheus'],
 ]);

@@ -1,8 +1,8 @@
 /** The command line: names, arguments and help. Each command is loaded when it runs, so that help is quick. */
-import { Command, InvalidArgumentError } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import type { CommandContext } from './context.js';
 import * as help from './help.js';
-import { addFleetFlags, addReachingFlags } from './options.js';
+import { addFleetFlags } from './options.js';
 import { packageVersion } from './version.js';
 
 /** A parser for a whole number from 1 on. */
@@ -30,10 +30,10 @@ export function buildProgram(context: CommandContext, done: (code: number) => vo
     target.option('--json', json).option('--quiet', 'print nothing but errors');
 
   output(
-    addFleetFlags(command('push <weights>', 'push a checkpoint into engines', help.PUSH_EXAMPLES)).option(
-      '--weight-version <text>',
-      'name that engines record for these weights',
-    ),
+    addFleetFlags(
+      command('push <weights>', 'push a checkpoint into engines', help.PUSH_EXAMPLES),
+      'push',
+    ).option('--weight-version <text>', 'name that engines record for these weights'),
     'print the report as one JSON document on stdout, everything else on stderr',
   ).action(async (weights, flags) => {
     const { push } = await import('./push.js');
@@ -43,6 +43,7 @@ export function buildProgram(context: CommandContext, done: (code: number) => vo
   output(
     addFleetFlags(
       command('watch <directory>', "follow a trainer's output and push each version", help.WATCH_EXAMPLES),
+      'watch',
     )
       .option('--interval <seconds>', 'time between two looks at the folder (default: 1)')
       .option('--max-updates <n>', 'end after so many updates', positive),
@@ -53,8 +54,9 @@ export function buildProgram(context: CommandContext, done: (code: number) => vo
   });
 
   output(
-    addReachingFlags(
+    addFleetFlags(
       command('recover', 'put engines right after a push that was killed', help.RECOVER_EXAMPLES),
+      'recover',
     ).option('--from <dir>', 'load this checkpoint on engines that cannot be resumed as they are'),
     'print what was found and done as one JSON document',
   ).action(async (flags) => {
@@ -63,10 +65,13 @@ export function buildProgram(context: CommandContext, done: (code: number) => vo
   });
 
   output(
-    addReachingFlags(command('fleet', 'show which engines are found, and their state', help.FLEET_EXAMPLES))
+    addFleetFlags(
+      command('fleet', 'show which engines are found, and their state', help.FLEET_EXAMPLES),
+      'fleet',
+    )
       .option('--watch', 'go on until Ctrl-C, with what changes')
       .option('--interval <seconds>', 'with --watch, time between two looks (default: 5)')
-      .option('--prometheus', "print metrics in Prometheus' text format"),
+      .addOption(new Option('--prometheus', "print metrics in Prometheus' text format").conflicts('json')),
     'print what was found as one JSON document, with --watch one a line',
   ).action(async (flags) => {
     const { fleet } = await import('./fleet.js');
@@ -74,7 +79,10 @@ export function buildProgram(context: CommandContext, done: (code: number) => vo
   });
 
   output(
-    addFleetFlags(command('doctor', 'look for what is wrong here and at the engines', help.DOCTOR_EXAMPLES)),
+    addFleetFlags(
+      command('doctor', 'look for what is wrong here and at the engines', help.DOCTOR_EXAMPLES),
+      'doctor',
+    ),
     'print what was found as one JSON document',
   ).action(async (flags) => {
     const { doctor } = await import('./doctor.js');

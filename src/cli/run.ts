@@ -18,13 +18,22 @@ export async function run(args: readonly string[], context: CommandContext): Pro
     await program.parseAsync([...args], { from: 'user' });
     return code;
   } catch (error) {
-    return report(error, args.includes('--json'), context);
+    const named = program.commands.find((command) => command.name() === args[0])?.name();
+    return report(error, { json: args.includes('--json'), command: named ?? 'push' }, context);
   }
 }
 
-function report(error: unknown, json: boolean, { io }: CommandContext): number {
+interface Asked {
+  readonly json: boolean;
+  readonly command: string;
+}
+
+function report(error: unknown, { json, command }: Asked, { io }: CommandContext): number {
   if (error instanceof CommanderError) return usage(error, json, io);
-  const plain = errorReport(error);
+  const given = errorReport(error);
+  // The options of push are not those of every command.
+  const remedy = given.remedy?.replace('weightcast push --help', `weightcast ${command} --help`) ?? null;
+  const plain = { ...given, remedy };
   if (json) io.out.write(`${JSON.stringify({ error: plain })}\n`);
   io.err.write(`${errorLines(plain, io.err.color).join('\n')}\n`);
   const interrupted = error instanceof WeightcastError && error.code === 'WC_UPDATE_ABORTED';

@@ -3,7 +3,8 @@ import { asWeightcastError, WeightcastError } from '../errors.js';
 import { type PrimeRlConfig, translate } from './prime-rl/translate.js';
 import { parseToml, readBounded } from './toml.js';
 
-export type { PrimeRlConfig, PrimeRlDiscovery } from './prime-rl/translate.js';
+export type { PrimeRlDiscovery } from './prime-rl/discovery.js';
+export type { PrimeRlConfig } from './prime-rl/translate.js';
 
 /**
  * Reads the client and weight_broadcast tables of a prime-rl file (`rl.toml`, `orchestrator.toml`, or the resolved `configs/orchestrator.json` of a run). Its other

@@ -43,8 +43,18 @@ function unknownKey(key: string, path: readonly PropertyKey[], origin: Origin): 
   if (/^(api_?key|key|token|bearer|password|secret|authorization)$/i.test(key)) {
     return `${at}: secrets do not belong in this file; put the name of an environment variable in api_key_env`;
   }
+  if (origin.kind === 'flags' && path[0] === 'engine') return unknownWord(key);
   const near = nearestKey(key, knownKeys(path));
   return near === null ? `${at}: unknown key` : `${at}: unknown key; did you mean ${near}?`;
+}
+
+/** After an engine's address on the command line; its value may be a secret. */
+function unknownWord(key: string): string {
+  const known = knownKeys(['engine', 0]);
+  const near = nearestKey(key, known);
+  const which = near === null || near === key ? '' : `; did you mean ${near}?`;
+  const whose = known.includes(key) ? 'is not for this backend' : 'is not known';
+  return `--engine: ${shortened(JSON.stringify(key))} after the address ${whose}${which}`;
 }
 
 /** 'engine[0].url' in a file, '--engine' on the command line. */

@@ -61,6 +61,7 @@ export const settingsSchema = z.strictObject({
   state_dir: text.optional(),
   guardian: z.boolean().optional(),
   interval: seconds.optional(),
+  sync_interval: seconds.optional(),
 });
 
 /** Validated options, of a file or of the command line, under the file's names; times in seconds. */

@@ -138,9 +138,8 @@ export function parseUrl(text: string, what = 'engine'): string {
   // Credentials never reach a message, also when the rest is wrong.
   const shown = text.replace(/\/\/.*@/, '//…@').slice(0, 200);
   if (!/^https?:\/\//i.test(text)) {
-    throw invalid(
-      `${what}: '${shown}' is not an http or https URL; write for example vllm=http://127.0.0.1:8000`,
-    );
+    const example = `${what === 'engine' ? 'vllm=' : ''}http://127.0.0.1:8000`;
+    throw invalid(`${what}: '${shown}' is not an http or https URL; write for example ${example}`);
   }
   if (!URL.canParse(text)) throw invalid(`${what}: '${shown}' is not a URL`);
   const url = new URL(text);

@@ -4,6 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { mixedVersions } from '../../src/cli/fleet.js';
 import { simulateFleet, writeTinyModel } from '../../src/testing/index.js';
 import { withServer } from '../engines/server.js';
 import { listJson, recorded, workerJson } from '../fleet/dynamo/recorded.js';
@@ -25,7 +26,7 @@ test('engines behind a name are shown, watched, and pushed to', async () => {
   try {
     const step = join(folder, 'step_1');
     await writeTinyModel(step, { seed: 2 });
-    await using fleet = await simulateFleet({ engines: 1 });
+    await using fleet = await simulateFleet({ engines: 2 });
     const host = new URL(fleet.addresses[0] as string).host;
     const elastic = ['--elastic', host];
 
@@ -45,6 +46,12 @@ test('engines behind a name are shown, watched, and pushed to', async () => {
       outcome: 'updated',
       engines: [{ url: `http://${host}` }],
     });
+
+    // The other engine is as it was started.
+    const mixed = await weightcast(['fleet', ...elastic, '-e', fleet.addresses[1] as string]);
+    expect(mixed.out).toContain('2 of 2 engines ready');
+    expect(mixed.out).toMatch(/trouble .*different weight versions: .*1 \(http/);
+    expect(mixed.code).toBe(1);
 
     await using watching = new Spawned([MAIN, 'fleet', ...elastic, '--watch', '--interval', '0.2']);
     await watching.out.seen('1 of 1 engines ready');
@@ -102,6 +109,20 @@ test('a push to a deployment that is not whole says what was seen and what to do
     },
   );
 }, 120_000);
+
+test.each([
+  [['1', '1'], null],
+  // An old vLLM has no tag.
+  [['1', null], null],
+  [['1', '2', '1'], '1 (http://0), 2 (http://1);'],
+  [['1', '2', '3', '4', '5', '6'], '4 (http://3) and 2 more'],
+])('weight versions %j are told apart', (versions, text) => {
+  const said = mixedVersions(
+    versions.map((weightVersion, index) => ({ url: `http://${index}`, weightVersion })),
+  );
+  if (text === null) expect(said).toBeNull();
+  else expect(said).toContain(text);
+});
 
 test('wrong words after --discover and --elastic are wrong usage', async () => {
   expect((await weightcast(['fleet', '--elastic', 'engines'])).code).toBe(2);

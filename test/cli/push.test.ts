@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -217,4 +217,51 @@ test('an error without a report tells message, engine, phase and remedy', async 
       '',
     ].join('\n'),
   );
+});
+
+describe('an option is offered where it has an effect', () => {
+  test.each([
+    ['push', ['--router-url', '--sync-interval']],
+    ['watch', ['--router-url']],
+    ['recover', ['--router-url', '--sync-interval', '--transport', '--packed']],
+    ['doctor', ['--router-url', '--sync-interval']],
+    [
+      'fleet',
+      ['--verify', '--state-dir', '--timeout-pause', '--timeout-discovery', '--transport', '--guardian'],
+    ],
+  ])('%s', async (command, absent) => {
+    const { out } = await runWith([command, '--help']);
+    for (const flag of ['--engine', '--discover', '--api-key-env', '--config']) expect(out).toContain(flag);
+    for (const flag of absent) expect(out).not.toMatch(new RegExp(`^ +(-\\w, )?${flag} `, 'm'));
+  });
+
+  test('as these', async () => {
+    const options = async (command: string) => (await runWith([command, '--help'])).out;
+    expect(await options('fleet')).toContain('--router-url <url>');
+    expect(await options('watch')).toContain('--sync-interval <seconds>');
+    expect(await options('recover')).toContain('--timeout-resume <seconds>');
+  });
+
+  test('and watch looks at found engines as often as it is told', async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'weightcast-'));
+    try {
+      await mkdir(join(dir, 'step_1'));
+      await writeFile(join(dir, 'step_1', 'STABLE'), '');
+      const ran = await runWith([
+        ...['watch', dir, '--elastic', 'pods:8000', '--sync-interval', '2', '--max-updates', '1'],
+      ]);
+      expect(ran.fleet).toMatchObject({ engines: [], pool: { intervalMs: 2000 } });
+    } finally {
+      await rm(dir, { recursive: true });
+    }
+  });
+});
+
+test('wrong usage of fleet points at the help of fleet, and two formats at once are refused', async () => {
+  const { code, err } = await runWith(['fleet']);
+  expect([code, err]).toEqual([2, expect.stringContaining('`weightcast fleet --help`')]);
+  const both = await runWith(['fleet', '-e', 'http://127.0.0.1:9', '--prometheus', '--json']);
+  expect(both.code).toBe(2);
+  expect(both.out).toContain('WC_CONFIG_INVALID');
+  expect(both.err).toContain("'--prometheus' cannot be used with option '--json'");
 });

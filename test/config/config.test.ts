@@ -40,6 +40,8 @@ test('a file with every option becomes the options of a fleet', async () => {
     nccl_library = "/opt/libnccl.so.2"
     state_dir = "state"
     guardian = false
+    sync_interval = 2.5
+    router_url = "http://router:80"
     api_key_env = "KEY"
     headers = { X-Team = "rl" }
     headers_from_env = { X-Token = "TOKEN" }
@@ -81,6 +83,8 @@ test('a file with every option becomes the options of a fleet', async () => {
     timeouts: { pause: 1500, update: 60_000 },
     stateDir: join(folder, 'state'),
     guardian: false,
+    pool: { intervalMs: 2500 },
+    routerUrl: 'http://router:80',
   });
 });
 
@@ -199,6 +203,40 @@ test('the command line overrides the file, timeouts and headers one by one', asy
   });
 });
 
+test.each([
+  ['engine', ['http://b']],
+  ['discover', ['dynamo=http://f:8000']],
+  ['elastic', ['pods:8000']],
+])('%s of the command line replaces all engines of the file', async (key, said) => {
+  const file = await read('engine = ["http://a"]\ndiscover = ["dynamo=http://e:8000"]\nelastic = ["old:1"]');
+  const flags = validateSettings({ [key]: said }, { kind: 'flags' });
+  const merged = mergeSettings(file, flags);
+  expect(merged).toEqual(flags);
+  expect(mergeSettings(file, validateSettings({ verify: 'none' }, { kind: 'flags' }))).toEqual({
+    ...file,
+    verify: 'none',
+  });
+});
+
+test('DYN_RL_PORT says where the listeners are that the text does not name, and is named where it is wrong', () => {
+  const options = (text: string, port: string) => fleetOptions({ discover: [text] }, { DYN_RL_PORT: port });
+  expect(options('dynamo=http://f:8000', '9001').discover).toMatchObject([{ rlPort: 9001 }]);
+  expect(options('dynamo=http://f:8000,rl_port=7', '9001').discover).toMatchObject([{ rlPort: 7 }]);
+  expect(options('dynamo=http://f:8000,rl=http://f:7', 'abc').discover).toMatchObject([
+    { rlUrl: 'http://f:7' },
+  ]);
+  for (const port of ['abc', '0', '65536'])
+    expect(() => options('dynamo=http://f:8000', port)).toThrow(
+      `the environment variable DYN_RL_PORT is "${port}", which is no port number`,
+    );
+});
+
+test('an address that is none is not corrected to one of another option', () => {
+  const wrong = () => fleetOptions({ discover: ['dynamo=frontend:8000'] }, {});
+  expect(wrong).toThrow("discover: 'frontend:8000' is not an http or https URL");
+  expect(wrong).not.toThrow('vllm=');
+});
+
 test('an error of the command line names the flag', () => {
   const problem = (input: object) => {
     try {
@@ -212,6 +250,12 @@ test('an error of the command line names the flag', () => {
   expect(problem({ timeouts: { pause: 'abc' } })).toBe('--timeout-pause: must be a number, not "abc"');
   expect(problem({ engine: ['10.0.0.5:8000'] })).toContain(
     '--engine: must be an http:// or https:// address',
+  );
+  expect(problem({ engine: ['dynamo=http://a:1,worker=2'] })).toBe(
+    '--engine: "worker" after the address is not known; did you mean workers?',
+  );
+  expect(problem({ engine: ['vllm=http://a:1,rpc=native'] })).toBe(
+    '--engine: "rpc" after the address is not for this backend',
   );
   expect(problem({ headers: { X: 'a\nb' } })).toBe('--header X: must be printable ASCII on one line');
 });

@@ -145,31 +145,78 @@ describe('a prime-rl file', () => {
     expect(inference.transport).toBe('dynamo_chat');
   });
 
-  it.each([
-    ['the RL listeners', 'rl_base_url = ["http://f:8001"]', ['http://f:8001']],
+  it.each<[string, string, Record<string, string>, readonly string[]]>([
+    [
+      'the RL listeners',
+      'backend = "dynamo"\nbase_url = "http://f:8000/v1"\nrl_base_url = ["http://f:7001", "http://g:7001"]',
+      { DYN_RL_PORT: '9001' },
+      ['dynamo=http://f:8000,rl=http://f:7001', 'dynamo=http://f:8000,rl=http://g:7001'],
+    ],
     [
       'the listener of a managed Dynamo',
-      'dynamo = { enabled = true, discovery_url = "http://f:9" }',
-      ['http://f:9'],
+      'dynamo = { enabled = true, discovery_url = "http://f:9" }\nbase_url = "http://f:8000/v1"',
+      {},
+      ['dynamo=http://f:8000,rl=http://f:9'],
+    ],
+    [
+      'the next port of a managed Dynamo, whatever DYN_RL_PORT says',
+      'dynamo = { enabled = true }\nbase_url = ["http://f:8100/v1", "http://g/v1"]',
+      { DYN_RL_PORT: '9001' },
+      ['dynamo=http://f:8100,rl=http://f:8101', 'dynamo=http://g,rl=http://g:81'],
     ],
     [
       'the usual port of the frontends',
-      'base_url = ["http://f:8000/v1", "http://[::1]:8000/v1"]',
-      ['http://f:8001', 'http://[::1]:8001'],
+      'backend = "dynamo"\nbase_url = ["http://f:8000/v1", "http://[::1]:8000/v1"]',
+      {},
+      ['dynamo=http://f:8000,rl=http://f:8001', 'dynamo=http://[::1]:8000,rl=http://[::1]:8001'],
     ],
-  ])('finds Dynamo workers by %s', async (_, lines, listeners) => {
-    const { settings, discovery } = await read(`[client]\nbackend = "dynamo"\n${lines}`);
-    expect(discovery).toEqual({ kind: 'dynamo', listeners });
+    [
+      'DYN_RL_PORT of the frontends',
+      'backend = "dynamo"\nbase_url = "http://f:8000/v1"',
+      { DYN_RL_PORT: '9001' },
+      ['dynamo=http://f:8000,rl=http://f:9001'],
+    ],
+  ])('finds Dynamo workers by %s', async (_, lines, env, discover) => {
+    const { settings, discovery } = await read(`[client]\n${lines}`, env);
+    expect(settings).toMatchObject({ discover });
+    expect(discovery?.kind).toBe('dynamo');
     expect(settings.engine).toBeUndefined();
+    const options = fleetOptions(settings, env);
+    expect(options.discover?.map((spec) => (typeof spec === 'string' ? spec : spec.rlUrl))).toEqual(
+      discover.map((text) => text.split('rl=')[1]),
+    );
   });
 
-  it('finds an elastic pool by its name', async () => {
-    const { discovery, inference } = await read(
+  it("waits for the whole of a Dynamo deployment, whose workers are prime-rl's where NCCL updates them", async () => {
+    const { settings } = await read(
+      '[client]\nbackend = "dynamo"\nbase_url = "http://f:8000/v1"\n[weight_broadcast]\ntype = "nccl"\ninference_world_size = 4',
+    );
+    expect(settings.discover).toEqual(['dynamo=http://f:8000,rl=http://f:8001,world_size=4,rpc=prime-rl']);
+  });
+
+  it('finds an elastic pool by its name, whose requests go to the router', async () => {
+    const { settings, inference } = await read(
       '[client]\nrouter_url = "http://router:80/v1"\nelastic = { hostname = "pods", sync_interval = 2.5 }',
     );
-    expect(discovery).toEqual({ kind: 'dns', hostname: 'pods', port: 8000, syncIntervalMs: 2500 });
     expect(inference.urls).toEqual(['http://router:80']);
+    expect(fleetOptions(settings, ENV)).toMatchObject({
+      engines: [],
+      elastic: [{ hostname: 'pods', port: 8000, backend: 'prime-rl' }],
+      routerUrl: 'http://router:80',
+      pool: { intervalMs: 2500 },
+    });
+    const bracketed = await read('[client]\nelastic = { hostname = "::1", port = 81 }');
+    expect(fleetOptions(bracketed.settings, ENV).elastic).toMatchObject([{ hostname: '::1', port: 81 }]);
   });
+
+  it.each(['base_url', 'admin_base_url', 'rl_base_url', 'router_url'])(
+    'refuses a password in %s, and does not show it',
+    async (key) => {
+      const message = await refusal(`[client]\nbackend = "dynamo"\n${key} = "http://me:hunter2@a:8000/v1"`);
+      expect(message).toContain('http://…@a:8000/v1 has a user or password in it');
+      expect(message).not.toContain('hunter2');
+    },
+  );
 
   it('has no key where the variable says EMPTY, or nothing', async () => {
     for (const env of [{}, { VLLM_API_KEY: 'EMPTY' }] as Record<string, string>[]) {
@@ -249,6 +296,14 @@ describe('--prime-rl-config', () => {
       verify: 'none',
       pause_mode: 'wait',
     });
+  });
+
+  it('reaches a fleet that is to be found, unless the command line names another', async () => {
+    const primeRlConfig = await write('[client]\nelastic = { hostname = "pods" }');
+    const settings = await resolveSettings({ primeRlConfig });
+    expect(fleetOptions(settings, {}).elastic).toMatchObject([{ hostname: 'pods', port: 8000 }]);
+    const given = fleetOptions(await resolveSettings({ primeRlConfig, engine: ['http://a:1'] }), {});
+    expect([given.engines, given.elastic]).toEqual([[{ url: 'http://a:1' }], undefined]);
   });
 
   it('takes engines with their workers by the command line, and by tables', async () => {

@@ -7,7 +7,7 @@ import { findingOf, joiningRecord } from '../../update/claim/found.js';
 import { engineKey } from '../../update/claim/identity.js';
 import { describeRecord } from '../../update/claim/record.js';
 import type { FoundRecord } from '../../update/claim/records.js';
-import type { ErrorReport } from '../../update/types.js';
+import type { ErrorReport, TransportName } from '../../update/types.js';
 import { count } from '../format.js';
 import { errorReport } from '../outcome.js';
 import { type Finding, finding } from './finding.js';
@@ -22,15 +22,15 @@ export interface EngineCheck {
   readonly workers: number | null;
   readonly paused: boolean | null;
   readonly weightVersion: string | null;
-  /** Whether admin routes answer without a key; null when that could not be learnt. */
+  /** Whether vLLM's admin routes answer without a key; null when that could not be learnt, and for other backends. */
   readonly adminRoutesOpen: boolean | null;
   readonly info: ServerInfo | null;
   readonly findings: readonly Finding[];
 }
 
 export interface EngineCheckOptions {
-  /** Whether the push would use NCCL. */
-  readonly nccl: boolean;
+  /** Of the push. */
+  readonly transport: TransportName;
   /** Milliseconds for each question. */
   readonly timeoutMs: number;
   /** What pushes have written of engines. */
@@ -41,7 +41,7 @@ export interface EngineCheckOptions {
 export async function checkEngine(
   http: HttpClient,
   target: EngineTarget,
-  { nccl, timeoutMs, records = [] }: EngineCheckOptions,
+  { transport, timeoutMs, records = [] }: EngineCheckOptions,
 ): Promise<EngineCheck> {
   const id = target.id;
   const unknown = {
@@ -55,13 +55,15 @@ export async function checkEngine(
   const nothing = { ...unknown, paused: null, weightVersion: null, adminRoutesOpen: null, info: null };
   let admin: Awaited<ReturnType<typeof connectEngine>>;
   try {
-    admin = await connectEngine(http, target, { timeoutMs });
+    admin = await connectEngine(http, target, { timeoutMs, transport });
   } catch (error) {
     return { ...nothing, findings: [failure(id, errorReport(error))] };
   }
 
+  const isVllm = admin.backend === 'vllm';
+  const name = isVllm ? 'vLLM' : admin.backend;
   const findings: Finding[] = [
-    finding('ok', id, `vLLM ${admin.version}: ${dialectText(admin.capabilities)}`),
+    finding('ok', id, `${name} ${admin.version}: ${dialectText(admin.capabilities, isVllm)}`),
   ];
   for (const note of admin.notes) findings.push(finding('warning', id, note));
   const ask = async <T>(exchange: Exchange<T> | null): Promise<T | null> => {
@@ -79,8 +81,8 @@ export async function checkEngine(
     ask(admin.worldSize()),
     ask(admin.isPaused()),
     ask(admin.weightVersion()),
-    adminRoutesOpen(http, target, { timeoutMs }).catch(() => null),
-    http.exchange(target, serverInfo(), { timeoutMs }).catch(() => null),
+    isVllm ? adminRoutesOpen(http, target, { timeoutMs }).catch(() => null) : null,
+    isVllm ? http.exchange(target, serverInfo(), { timeoutMs }).catch(() => null) : null,
   ]);
   const facts = {
     id,
@@ -88,13 +90,13 @@ export async function checkEngine(
     version: admin.version,
     capabilities: admin.capabilities,
     models: models?.map((model) => model.id) ?? [],
-    workers,
+    workers: workers ?? target.workers,
     paused,
     weightVersion,
     adminRoutesOpen: open,
     info,
   };
-  return { ...facts, findings: [...findings, ...judgeEngine(facts, nccl, records)] };
+  return { ...facts, findings: [...findings, ...judgeEngine(facts, transport === 'nccl', records)] };
 }
 
 type Facts = Omit<EngineCheck, 'findings'>;
@@ -104,7 +106,7 @@ export function judgeEngine(facts: Facts, nccl: boolean, records: readonly Found
   const findings: Finding[] = [];
   const say = (...args: [Finding['verdict'], string, string?]) =>
     findings.push(finding(args[0], facts.id, args[1], args[2] ?? null));
-  const { models, workers, paused, capabilities, info } = facts;
+  const { backend, models, workers, paused, capabilities, info } = facts;
   if (models.length > 0) say('ok', `serves ${models.join(', ')}`);
   if (workers !== null) say('ok', count(workers, 'worker'));
   if (facts.weightVersion !== null) say('ok', `weight version ${facts.weightVersion}`);
@@ -115,19 +117,21 @@ export function judgeEngine(facts: Facts, nccl: boolean, records: readonly Found
   }
   const live = records.find((record) => record.live && concerns(record, facts.id));
   if (live !== undefined) say('note', `is held by ${describeRecord(live.head)}`);
-  else if (paused === true) say('wrong', ...whyPaused(facts.id, records));
+  else if (paused === true) say('wrong', ...whyPaused(facts, records));
   else if (capabilities?.isPausedLiesAfterKeep === true) {
     say('note', 'this version says that it is not paused also after a pause that kept its requests');
   }
   const transfer = nccl ? 'wrong' : 'note';
   if (capabilities?.wire === null) {
     say(transfer, 'has no weight transfer by NCCL', 'Use --transport filesystem.');
+  } else if (!nccl && capabilities?.diskLoad === false) {
+    say('wrong', 'loads no weights from a directory', 'Use --transport nccl.');
   } else if (info?.weightTransfer === false) {
     const remedy = `Start the server with --weight-transfer-config '{"backend":"nccl"}', or use --transport filesystem.`;
     say(transfer, 'was started without weight transfer', remedy);
   } else if (info?.weightTransfer === true) {
     say('ok', 'weight transfer is configured');
-  } else if (nccl) {
+  } else if (nccl && backend === 'vllm') {
     say('note', 'does not say whether weight transfer is configured');
   }
   if (info?.torchVersion) say('note', `torch ${info.torchVersion}; its NCCL must be the version that pushes`);
@@ -138,6 +142,13 @@ export function judgeEngine(facts: Facts, nccl: boolean, records: readonly Found
       'Let only the trainer reach this port (firewall, network policy); --api-key does not guard these routes.',
     );
   }
+  if (backend === 'dynamo') {
+    say(
+      'warning',
+      'a Dynamo system port asks for no key: anyone who reaches it can pause the worker or load files into it',
+      'Let only the trainer reach this port (firewall, network policy).',
+    );
+  }
   return findings;
 }
 
@@ -146,7 +157,8 @@ function concerns({ engines }: FoundRecord, id: string): boolean {
 }
 
 /** What is wrong with a paused engine that nobody updates, and what to do. */
-function whyPaused(id: string, records: readonly FoundRecord[]): [string, string] {
+function whyPaused({ id, backend }: Facts, records: readonly FoundRecord[]): [string, string] {
+  const engine = backend === 'vllm' ? id : `${backend}=${id}`;
   const seen = { url: id, paused: true, processStart: null, mayHideAPause: false };
   const { kind, record } = findingOf(records, seen);
   if (record === null) {
@@ -156,17 +168,22 @@ function whyPaused(id: string, records: readonly FoundRecord[]): [string, string
     ];
   }
   const who = `${describeRecord(record.head)} ended and left it paused`;
-  if (kind === 'untouched') return [`${who} and untouched`, `weightcast recover -e ${id}`];
-  if (kind === 'whole') return [`${who} with a whole new version`, `weightcast recover -e ${id}`];
-  return [`${who} between two versions`, `Push again, or run weightcast recover -e ${id} --from DIR.`];
+  if (kind === 'untouched') return [`${who} and untouched`, `weightcast recover -e ${engine}`];
+  if (kind === 'whole') return [`${who} with a whole new version`, `weightcast recover -e ${engine}`];
+  return [`${who} between two versions`, `Push again, or run weightcast recover -e ${engine} --from DIR.`];
 }
 
-function dialectText(capabilities: Capabilities): string {
-  const parts: string[] = [
-    `${capabilities.rounds} updates`,
-    `packing in ${capabilities.packedIn}`,
-    `unique id ${capabilities.uniqueId === 'store' ? 'by store' : 'inline'}`,
-  ];
+/** Where things go in a request is a matter of vLLM's versions. */
+function dialectText(capabilities: Capabilities, isVllm: boolean): string {
+  const { wire, diskLoad, rounds, packedIn, uniqueId } = capabilities;
+  const ways = [wire === null ? [] : [`NCCL (${wire} frames)`], diskLoad ? ['files'] : []].flat();
+  const parts: string[] = isVllm
+    ? [
+        `${rounds} updates`,
+        `packing in ${packedIn}`,
+        `unique id ${uniqueId === 'store' ? 'by store' : 'inline'}`,
+      ]
+    : [`receives by ${ways.join(' and ') || 'nothing'}`];
   if (capabilities.weightChecker) parts.push('weight checker');
   if (capabilities.weightVersion) parts.push('weight version');
   return parts.join(', ');

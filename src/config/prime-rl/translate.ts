@@ -1,25 +1,17 @@
 /** From prime-rl's names to weightcast's. */
 import { shareWorkers } from '../../fleet/shares.js';
 import type { Settings } from '../schema.js';
+import { addressOf, listOf } from './address.js';
+import { discoveryOf, discoverySettings, type PrimeRlDiscovery } from './discovery.js';
 import type { BroadcastTable, ClientTable } from './schema.js';
 import { broadcastTable, clientTable, invalid, launchedWorkers } from './tables.js';
 
 /** What prime-rl takes when nothing is said. */
-const DEFAULTS = { baseUrl: 'http://localhost:8000/v1', apiKeyVar: 'VLLM_API_KEY', dynamoRlPort: 8001 };
-
-/** Engines that are found, rather than listed. */
-export type PrimeRlDiscovery =
-  | { readonly kind: 'dynamo'; readonly listeners: readonly string[] }
-  | {
-      readonly kind: 'dns';
-      readonly hostname: string;
-      readonly port: number;
-      readonly syncIntervalMs: number;
-    };
+const DEFAULTS = { baseUrl: 'http://localhost:8000/v1', apiKeyVar: 'VLLM_API_KEY' };
 
 /** A prime-rl file as weightcast understands it. */
 export interface PrimeRlConfig {
-  /** Of the update, under weightcast's names; without engines where they have to be found. */
+  /** Of the update, under weightcast's names; `discover` or `elastic` where engines have to be found. */
   readonly settings: Settings;
   readonly discovery: PrimeRlDiscovery | null;
   readonly inference: {
@@ -41,9 +33,9 @@ export function translate(file: unknown, env: Environment): PrimeRlConfig {
   const broadcast = broadcastTable(file);
   refuse(client, broadcast);
   const isDynamo = client.backend === 'dynamo' || client.dynamo?.enabled === true;
-  const served = list(client.base_url ?? DEFAULTS.baseUrl).map(origin);
-  const discovery = discoveryOf(client, isDynamo, served);
-  const urls = discovery === null ? list(client.admin_base_url ?? served).map(origin) : [];
+  const served = listOf(client.base_url ?? DEFAULTS.baseUrl).map(addressOf);
+  const discovery = discoveryOf(client, served, env);
+  const urls = discovery === null ? listOf(client.admin_base_url ?? served).map(addressOf) : [];
   const workers =
     broadcast?.type === 'nccl' && urls.length > 0 ? workersOf(urls, broadcast, launchedWorkers(file)) : null;
   const engine = urls.map((url, index) => ({
@@ -54,16 +46,19 @@ export function translate(file: unknown, env: Environment): PrimeRlConfig {
     // Its workers are prime-rl's worker extension then, whose methods join and receive.
     ...(isDynamo && broadcast?.type === 'nccl' ? { parameters: { rpc: 'prime-rl' } } : {}),
   }));
+  const router = client.router_url === undefined ? null : addressOf(client.router_url);
   return {
     settings: {
       ...(engine.length === 0 ? {} : { engine }),
+      ...discoverySettings(discovery, served, broadcast),
+      ...(router === null ? {} : { router_url: router }),
       ...access(client, env),
       ...transfer(broadcast),
     },
     discovery,
     inference: {
       transport: isDynamo ? 'dynamo_chat' : 'vllm_generate',
-      urls: client.router_url === undefined ? served : [origin(client.router_url)],
+      urls: router === null ? served : [router],
       headersFromState: client.extra_headers_from_state ?? {},
     },
     skipModelCheck: client.skip_model_check ?? false,
@@ -92,28 +87,6 @@ function refuse({ elastic, backend, dynamo }: ClientTable, broadcast: BroadcastT
   if (elastic !== undefined && (backend === 'dynamo' || dynamo?.enabled === true)) {
     throw invalid('client.elastic: Dynamo finds its own workers; leave it out, or name admin_base_url');
   }
-}
-
-function discoveryOf(
-  client: ClientTable,
-  isDynamo: boolean,
-  served: readonly string[],
-): PrimeRlDiscovery | null {
-  const { elastic, admin_base_url: named, rl_base_url: listeners, dynamo } = client;
-  if (elastic !== undefined) {
-    const { hostname, port = 8000, sync_interval: syncSeconds = 5 } = elastic;
-    return { kind: 'dns', hostname, port, syncIntervalMs: syncSeconds * 1000 };
-  }
-  if (!isDynamo || named !== undefined) return null;
-  const said = dynamo?.discovery_url ?? listeners;
-  // DYN_RL_PORT of prime-rl's own process would say another.
-  return { kind: 'dynamo', listeners: said === undefined ? served.map(onRlPort) : list(said).map(origin) };
-}
-
-function onRlPort(url: string): string {
-  const listener = new URL(url);
-  listener.port = String(DEFAULTS.dynamoRlPort);
-  return listener.origin;
 }
 
 function workersOf(
@@ -157,16 +130,4 @@ function transfer(broadcast: BroadcastTable | null): Settings {
     master_port: port ?? 29_501,
     timeouts: { rendezvous: timeout ?? 1_200 },
   };
-}
-
-function list(value: string | readonly string[]): readonly string[] {
-  return typeof value === 'string' ? [value] : value;
-}
-
-/** prime-rl's addresses end in /v1, and its admin routes do not begin with it. */
-function origin(url: string): string {
-  if (!/^https?:\/\//i.test(url) || !URL.canParse(url)) {
-    throw invalid(`client: ${url.replace(/\/\/.*@/s, '//…@').slice(0, 200)} is not an http or https address`);
-  }
-  return url.replace(/\/+$/, '').replace(/\/v1$/, '');
 }

@@ -55,7 +55,7 @@ async function examined(over: Record<string, unknown>, options: { asks?: string;
     async ({ url, received }) => {
       await using http = createHttpClient({ retry: { attempts: 1 } });
       const access = target(url, { apiKey: options.given ?? null });
-      check = await checkEngine(http, access, { nccl: true, timeoutMs: 5000 });
+      check = await checkEngine(http, access, { transport: 'nccl', timeoutMs: 5000 });
       expect(received.filter(({ method }) => method !== 'GET')).toEqual([]);
     },
   );
@@ -116,7 +116,10 @@ describe('an engine', () => {
 
   test('that does not answer is wrong', async () => {
     await using http = createHttpClient({ retry: { attempts: 1 } });
-    const engine = await checkEngine(http, target('http://127.0.0.1:9'), { nccl: true, timeoutMs: 5000 });
+    const engine = await checkEngine(http, target('http://127.0.0.1:9'), {
+      transport: 'nccl',
+      timeoutMs: 5000,
+    });
     expect(wrong(engine)).toEqual([expect.stringContaining('http://127.0.0.1:9/version is unreachable')]);
   });
 });
@@ -143,6 +146,12 @@ describe('what facts mean', () => {
     ['weight transfer not told, and not needed', info(null), false, []],
   ])('%s', (_, over, nccl, verdicts) => {
     expect(judgeEngine({ ...facts, ...over }, nccl).map(({ verdict }) => verdict)).toEqual(verdicts);
+  });
+
+  test('of other backends nothing is said that only vLLM has', () => {
+    const other = { ...facts, backend: 'prime-rl', paused: true };
+    const findings = judgeEngine(other, true);
+    expect(findings.map(({ text }) => text)).toEqual(['is paused: an earlier push may have died in it']);
   });
 });
 
