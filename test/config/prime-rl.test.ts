@@ -192,6 +192,7 @@ describe('a prime-rl file', () => {
       '[client]\nbackend = "dynamo"\nbase_url = "http://f:8000/v1"\n[weight_broadcast]\ntype = "nccl"\ninference_world_size = 4',
     );
     expect(settings.discover).toEqual(['dynamo=http://f:8000,rl=http://f:8001,world_size=4,rpc=prime-rl']);
+    expect(fleetOptions(settings, ENV).discover).toMatchObject([{ worldSize: 4, rpc: 'prime-rl' }]);
   });
 
   it('finds an elastic pool by its name, whose requests go to the router', async () => {
