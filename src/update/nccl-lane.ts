@@ -84,12 +84,12 @@ export class NcclLane {
     };
   }
 
-  /** Ends the group. */
-  async drop(): Promise<void> {
+  /** Ends the group. @param timeoutMs default 10 s */
+  async drop(timeoutMs?: number): Promise<void> {
     const group = this.#group;
     this.#group = null;
     this.#accepted = null;
-    await group?.close().catch(() => undefined);
+    await group?.close(timeoutMs).catch(() => undefined);
   }
 }
 

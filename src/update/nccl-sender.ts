@@ -6,6 +6,7 @@ import { asWeightcastError, WeightcastError } from '../errors.js';
 import { type EngineLink, onAll } from '../fleet/engine.js';
 import type { NativeRuntime } from '../native.js';
 import { allOrFirstFailure, type Group, type GroupMember } from '../transports/nccl/group.js';
+import { meetingOf } from '../transports/nccl/meeting.js';
 import { openRuntime } from '../transports/nccl/runtime.js';
 import { stagingFor } from '../transports/nccl/wire/memory.js';
 import { planSteps } from '../transports/nccl/wire/plan.js';
@@ -27,6 +28,9 @@ const SLOT_BYTES = 64 * 1024 * 1024;
 
 /** Milliseconds that an engine gets to let go of its communicator. */
 const SHUTDOWN_MS = 5_000;
+
+/** When a preparation fails, for instance at its deadline, other groups may stand: the call returns within a second all the same. */
+const DROP_MS = 800;
 
 export class NcclSender {
   readonly #marks: GroupMarks;
@@ -78,7 +82,7 @@ export class NcclSender {
       if (unable !== undefined) throw withoutNccl(unable);
       return await this.#stage(attempt, work);
     } catch (error) {
-      await this.#dropLanes();
+      await this.#dropLanes(DROP_MS);
       const cause = asWeightcastError(error, 'WC_NCCL_FAILED');
       if (
         settings.fallback !== 'filesystem' ||
@@ -156,6 +160,7 @@ export class NcclSender {
     await this.#marks.set(ids);
     await attempt.journal.ask('join', ids);
     const callOff = new AbortController();
+    const meeting = fresh.length > 1 ? meetingOf(fresh.length) : null;
     const signal = AbortSignal.any([attempt.signal, callOff.signal]);
     setMaxListeners(0, signal);
     try {
@@ -169,13 +174,19 @@ export class NcclSender {
           masterPort: port,
           timeoutMs: settings.timeouts.rendezvous,
           signal,
+          together: meeting?.arrive,
           onSilent: ({ id }) => {
             if (ledger.is(id, 'serving-old'))
               ledger.set(id, 'unknown', 'it may be stuck in a group that was given up');
           },
         }),
       );
-      await allOrFirstFailure(opening, () => callOff.abort());
+      const stop = () => {
+        meeting?.callOff(new Error('another group was given up'));
+        callOff.abort();
+      };
+      signal.addEventListener('abort', stop, { once: true });
+      await allOrFirstFailure(opening, stop);
     } finally {
       await attempt.journal.joined().catch(() => undefined);
     }
@@ -196,10 +207,10 @@ export class NcclSender {
     );
   }
 
-  async #dropLanes(): Promise<void> {
+  async #dropLanes(timeoutMs?: number): Promise<void> {
     const lanes = this.#lanes;
     this.#lanes = [];
-    await Promise.all(lanes.map((lane) => lane.drop()));
+    await Promise.all(lanes.map((lane) => lane.drop(timeoutMs)));
   }
 
   /**

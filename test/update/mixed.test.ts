@@ -96,6 +96,22 @@ it('finds out which backend each engine is', async () => {
   });
 });
 
+it.each(['raise', 'stall'] as const)(
+  'lets no engine into a group while one of the other format does not join: %s',
+  async (action) => {
+    await withMixed({ primeRl: { join: { action } } }, async ({ vllm, primeRl, b, connect }) => {
+      const session = await connect({ timeouts: { rendezvous: 4_000 } });
+      const report = await failedReport(session.update(b));
+      expect(report.error?.phase).toBe('rendezvous');
+      // It would wait in ncclCommInitRank for ever.
+      expect(report.engines[0]?.state).toBe('serving-old');
+      const alone = await connect({ engines: [vllm.url] });
+      expect((await alone.update(b)).outcome).toBe('updated');
+      expect(await postsTo(primeRl)).not.toContain('/pause');
+    });
+  },
+);
+
 it('leaves everybody on the old version when one engine refuses before anything was sent', async () => {
   await withMixed({}, async ({ vllm, primeRl, b, connect }) => {
     const before = await digestsOf(vllm);

@@ -31,6 +31,8 @@ export interface GroupOptions {
   /** Milliseconds until every worker has joined and the communicator is ready. */
   readonly timeoutMs: number;
   readonly signal?: AbortSignal | undefined;
+  /** Where several groups are built at the same time: resolves when the workers of all of them have come, and rejects when one is given up. */
+  readonly together?: (() => Promise<void>) | undefined;
   /** Told of each engine that has not said, when the group is given up, that it has left it: its workers may be stuck in their init. */
   readonly onSilent: (engine: EngineLink, error: unknown) => void;
 }
@@ -48,8 +50,8 @@ export interface Group {
   readonly members: readonly GroupMember[];
   readonly packing: Packing | null;
   readonly worldSize: number;
-  /** Ends the communicator: destroys it when nothing is unfinished, else aborts. Safe to call twice. */
-  close(): Promise<void>;
+  /** Ends the communicator: destroys it when nothing is unfinished, in so many milliseconds (default 10 s), else aborts. Safe to call twice. */
+  close(timeoutMs?: number): Promise<void>;
 }
 
 /**
@@ -67,15 +69,18 @@ export async function openGroup(options: GroupOptions): Promise<Group> {
   setMaxListeners(0, failure.signal);
   options.signal?.throwIfAborted();
 
-  // With several engines the store's roll call keeps anyone from entering ncclCommInitRank, which never times out, while another refuses.
+  // With several engines the store's roll call keeps anyone from entering ncclCommInitRank, which never times out, while another refuses: also one of
+  // another group, since this one is given up with it.
   const usesStore =
-    members.length > 1 || members.some((member) => member.engine.admin.capabilities.uniqueId === 'store');
+    options.together !== undefined ||
+    members.length > 1 ||
+    members.some((member) => member.engine.admin.capabilities.uniqueId === 'store');
   const first = members[0];
   if (first === undefined) throw new RangeError('a group needs at least one engine');
   const masterAddress = options.masterAddress ?? (await localAddressTowards(first.engine.url));
   let made: Promise<Uint8Array> | null = null;
   const uniqueId = (): Promise<Uint8Array> => {
-    made ??= runtime.uniqueId(left());
+    made ??= (options.together?.() ?? Promise.resolve()).then(() => runtime.uniqueId(left()));
     return made;
   };
   // Engines that take it in the request get it at once; the others once all have come.
@@ -158,7 +163,7 @@ export async function openGroup(options: GroupOptions): Promise<Group> {
     members,
     packing,
     worldSize: plan.worldSize,
-    close: () => communicator.destroy(10_000),
+    close: (timeoutMs = 10_000) => communicator.destroy(timeoutMs),
   };
 }
 
