@@ -121,6 +121,9 @@ export function judgeEngine(facts: Facts, nccl: boolean, records: readonly Found
   else if (capabilities?.isPausedLiesAfterKeep === true) {
     say('note', 'this version says that it is not paused also after a pause that kept its requests');
   }
+  if (paused === null && live === undefined && backend !== 'vllm' && capabilities !== null) {
+    say('note', 'does not say whether it is paused');
+  }
   const transfer = nccl ? 'wrong' : 'note';
   if (capabilities?.wire === null) {
     say(transfer, 'has no weight transfer by NCCL', 'Use --transport filesystem.');
