@@ -1,5 +1,6 @@
 import { CommanderError } from 'commander';
 import { WeightcastError } from '../errors.js';
+import type { ErrorReport } from '../update/types.js';
 import type { CommandContext } from './context.js';
 import { EXIT, errorReport, exitCodeOfError } from './outcome.js';
 import { buildProgram } from './program.js';
@@ -29,23 +30,27 @@ interface Asked {
 }
 
 function report(error: unknown, { json, command }: Asked, { io }: CommandContext): number {
-  if (error instanceof CommanderError) return usage(error, json, io);
-  const given = errorReport(error);
-  // The options of push are not those of every command.
-  const remedy = given.remedy?.replace('weightcast push --help', `weightcast ${command} --help`) ?? null;
-  const plain = { ...given, remedy };
+  if (error instanceof CommanderError) return usage(error, { json, command }, io);
+  const plain = reportOf(error, command);
   if (json) io.out.write(`${JSON.stringify({ error: plain })}\n`);
   io.err.write(`${errorLines(plain, io.err.color).join('\n')}\n`);
   const interrupted = error instanceof WeightcastError && error.code === 'WC_UPDATE_ABORTED';
   return exitCodeOfError(error, interrupted);
 }
 
+/** The options of push are not those of every command. */
+function reportOf(error: unknown, command: string): ErrorReport {
+  const plain = errorReport(error);
+  const remedy = plain.remedy?.replace('weightcast push --help', `weightcast ${command} --help`) ?? null;
+  return { ...plain, remedy };
+}
+
 /** commander has written its own text already. */
-function usage(error: CommanderError, json: boolean, io: CommandContext['io']): number {
+function usage(error: CommanderError, { json, command }: Asked, io: CommandContext['io']): number {
   if (error.exitCode === 0) return EXIT.ok;
   if (json) {
     const invalid = new WeightcastError('WC_CONFIG_INVALID', error.message.replace(/^error: /, ''));
-    io.out.write(`${JSON.stringify({ error: errorReport(invalid) })}\n`);
+    io.out.write(`${JSON.stringify({ error: reportOf(invalid, command) })}\n`);
   }
   return EXIT.usage;
 }

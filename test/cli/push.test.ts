@@ -263,5 +263,6 @@ test('wrong usage of fleet points at the help of fleet, and two formats at once 
   const both = await runWith(['fleet', '-e', 'http://127.0.0.1:9', '--prometheus', '--json']);
   expect(both.code).toBe(2);
   expect(both.out).toContain('WC_CONFIG_INVALID');
+  expect(both.out).toContain('`weightcast fleet --help`');
   expect(both.err).toContain("'--prometheus' cannot be used with option '--json'");
 });
