@@ -9,7 +9,7 @@ import { rlPortOf } from './config/rl-port.js';
 import { type Settings, settingsSchema } from './config/schema.js';
 import { parseToml, readBounded } from './config/toml.js';
 import { WeightcastError } from './errors.js';
-import { type DiscoverSpec, parseDiscover, parseElastic } from './fleet/specs.js';
+import { parseDiscover, parseElastic } from './fleet/specs.js';
 import type { EngineSpec, FleetOptions, UpdateTimeouts } from './update/types.js';
 
 export type { Settings } from './config/schema.js';
@@ -101,8 +101,14 @@ export function fleetOptions(
           parameters: engine.parameters,
         }),
     ),
-    discover: discover.length === 0 ? undefined : discovered(discover, env),
-    elastic: elastic.length === 0 ? undefined : elastic.map(parseElastic),
+    discover:
+      discover.length === 0
+        ? undefined
+        : discover.map((text) => parseDiscover(onRlPort(text, 'dynamo=', env))),
+    elastic:
+      elastic.length === 0
+        ? undefined
+        : elastic.map((text) => parseElastic(onRlPort(text, ',discover=', env))),
     routerUrl: settings.router_url,
     pool: settings.sync_interval === undefined ? undefined : { intervalMs: settings.sync_interval * 1000 },
     backend: settings.backend,
@@ -130,14 +136,10 @@ export function fleetOptions(
 }
 
 /** DYN_RL_PORT says for prime-rl where the listener is, and so it does here, unless the text says it. */
-function discovered(
-  texts: readonly string[],
-  env: Readonly<Record<string, string | undefined>>,
-): DiscoverSpec[] {
-  return texts.map((text) => {
-    const port = /,(rl|rl_port)=/.test(text) ? null : rlPortOf(env);
-    return parseDiscover(port === null ? text : `${text},rl_port=${port}`);
-  });
+function onRlPort(text: string, mark: string, env: Readonly<Record<string, string | undefined>>): string {
+  const isSaid = /,(rl|rl_port)=/.test(text) || !text.includes(mark);
+  const port = isSaid ? null : rlPortOf(env);
+  return port === null ? text : `${text},rl_port=${port}`;
 }
 
 function secretsInFile(settings: Settings, origin: Origin): string[] {

@@ -46,7 +46,8 @@ Examples
 export const FLEET_EXAMPLES = `
 --discover dynamo=URL asks the frontend's RL listener (DYN_ENABLE_RL=1; its port is DYN_RL_PORT, 8001) for its workers; URL is the frontend's base URL or the
 listener itself. After it: ,rl=URL ,rl_port=N ,inference=URL ,workers=N ,world_size=N ,model=NAME ,rpc=prime-rl ,vllm=VERSION.
---elastic HOST:PORT takes every address of a name. After it: ,backend=NAME ,scheme=https ,family=4 ,workers=N ,world_size=N ,discover=URL.
+--elastic HOST:PORT takes every address of a name. After it: ,backend=NAME ,scheme=https ,family=4 ,workers=N ,world_size=N ,discover=URL
+,rl_port=N, and what the backend takes, such as ,broadcast=filesystem.
 push and watch take the same, look again before each update, and wait until world_size GPU workers are there: an engine whose size is not said counts as one,
 so say workers=N where each has several. Engines of the command line (-e, --discover, --elastic) replace those of a file.
 An engine is ready when it answers and is not paused; engines that say different weight versions are a trouble.

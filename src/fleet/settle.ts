@@ -70,7 +70,9 @@ function unsettled(source: MembershipSource, { last, failure, worldSize, timeout
   const within = `within ${timeoutMs / 1000} s`;
   if (failure !== null) {
     const cause = asWeightcastError(failure, 'WC_DISCOVERY_FAILED');
-    return failed(source, `no answer to use ${within}: ${cause.message}`, { cause, remedy: cause.remedy });
+    // Every code has a remedy of its own; the source's says where else to look.
+    const remedy = cause.code === 'WC_ENGINE_UNAUTHORIZED' ? cause.remedy : (source.remedy ?? cause.remedy);
+    return failed(source, `no answer to use ${within}: ${cause.message}`, { cause, remedy });
   }
   if (last === null) return failed(source, `no answer ${within}`);
   const wanted = worldSize === null ? 'engines that stay the same' : `${worldSize} GPU workers`;

@@ -1,6 +1,13 @@
 /** How a user says where engines are to be found, and the sources that look there. */
 import type { EngineTarget, HttpClient } from '../engines/http.js';
-import { parseUrl, parseWords, parseWorkers } from '../engines/registry.js';
+import {
+  backendNames,
+  backendParameters,
+  parseEngine,
+  parseUrl,
+  parseWords,
+  parseWorkers,
+} from '../engines/registry.js';
 import { WeightcastError } from '../errors.js';
 import { dynamoSource } from './dynamo/source.js';
 import { type DnsLookup, dnsSource } from './elastic/dns.js';
@@ -33,7 +40,7 @@ export interface DiscoverSpec {
 export interface ElasticSpec {
   readonly hostname: string;
   readonly port: number;
-  /** Default 'vllm'. */
+  /** Default: that of the engines that name none. */
   readonly backend?: string | undefined;
   /** Default 'http'. */
   readonly scheme?: 'http' | 'https' | undefined;
@@ -45,10 +52,14 @@ export interface ElasticSpec {
   readonly worldSize?: number | undefined;
   /** For Dynamo: the frontend whose list says which worker each address is. */
   readonly discover?: string | undefined;
+  /** DYN_RL_PORT of that frontend. Default 8001. */
+  readonly rlPort?: number | undefined;
+  /** What only its backend understands: broadcast, pause, rpc, vllm, dialect. */
+  readonly parameters?: Readonly<Record<string, string>> | undefined;
 }
 
 const DISCOVER_WORDS = ['rl', 'rl_port', 'inference', 'workers', 'world_size', 'model', 'rpc', 'vllm'];
-const ELASTIC_WORDS = ['backend', 'scheme', 'family', 'workers', 'world_size', 'discover'];
+const ELASTIC_WORDS = ['backend', 'scheme', 'family', 'workers', 'world_size', 'discover', 'rl_port'];
 
 /** Reads 'dynamo=URL[,rl=URL][,inference=URL][,workers=N][,world_size=N][,model=NAME][,rpc=…][,vllm=…]'. @throws WeightcastError WC_CONFIG_INVALID */
 export function parseDiscover(text: string): DiscoverSpec {
@@ -72,7 +83,7 @@ export function parseDiscover(text: string): DiscoverSpec {
   };
 }
 
-/** Reads 'host:port[,backend=NAME][,scheme=https][,family=4][,workers=N][,world_size=N][,discover=URL]'. @throws WeightcastError WC_CONFIG_INVALID */
+/** Reads 'host:port[,backend=NAME][,scheme=https][,family=4][,workers=N][,world_size=N][,discover=URL][,rl_port=N]', and what the backend understands. @throws WeightcastError WC_CONFIG_INVALID */
 export function parseElastic(text: string): ElasticSpec {
   const [place = '', ...words] = text.trim().split(',');
   const [, bracketed, plain, port = ''] = /^(?:\[([0-9A-Fa-f:.]+)\]|([^\s:/@[\]]+)):(\d+)$/.exec(place) ?? [];
@@ -80,7 +91,11 @@ export function parseElastic(text: string): ElasticSpec {
   if (hostname === undefined) {
     throw invalid(`elastic: '${place.slice(0, 80)}' is not HOST:PORT, such as engines.svc:8000`);
   }
-  const said = parseWords(words, ELASTIC_WORDS, 'elastic');
+  const named = words.map((word) => /^\s*backend=(.*\S)/s.exec(word)?.[1]).find((name) => name !== undefined);
+  if (named !== undefined && !backendNames.includes(named))
+    throw invalid(`elastic: unknown backend '${named.slice(0, 40)}'; known: ${backendNames.join(', ')}`);
+  const own = backendParameters(named);
+  const said = parseWords(words, [...ELASTIC_WORDS, ...own], 'elastic');
   const { scheme = 'http', family, backend, discover } = said;
   if (scheme !== 'http' && scheme !== 'https')
     throw invalid(`elastic: scheme=${scheme.slice(0, 20)} is not http or https`);
@@ -88,12 +103,17 @@ export function parseElastic(text: string): ElasticSpec {
     throw invalid(`elastic: family=${family.slice(0, 20)} is not 4 or 6`);
   if (discover !== undefined && backend !== 'dynamo')
     throw invalid('elastic: discover=URL is for backend=dynamo');
+  if (said.rl_port !== undefined && discover === undefined)
+    throw invalid('elastic: rl_port=N is for discover=URL');
+  const parameters = Object.fromEntries(Object.entries(said).filter(([key]) => own.includes(key)));
   return {
     ...{ hostname, port: parsePort(port, 'elastic: port'), scheme },
     ...(backend === undefined ? {} : { backend }),
     ...(family === undefined ? {} : { family: family === '4' ? 4 : 6 }),
     ...sizes(said, 'elastic'),
     ...(discover === undefined ? {} : { discover: parseUrl(discover, 'elastic') }),
+    ...(said.rl_port === undefined ? {} : { rlPort: parsePort(said.rl_port, 'elastic: rl_port') }),
+    ...(Object.keys(parameters).length === 0 ? {} : { parameters }),
   };
 }
 
@@ -115,6 +135,8 @@ function parsePort(text: string, what: string): number {
 /** A source, and how many GPU workers it must name. */
 export interface Found {
   readonly source: MembershipSource;
+  /** The same for looks between updates: one failed look, or one answer without them, empties nothing. */
+  readonly watched: MembershipSource;
   readonly worldSize: number | null;
 }
 
@@ -125,6 +147,8 @@ export interface SourceOptions {
   readonly http: HttpClient;
   readonly headers: Readonly<Record<string, string>>;
   readonly apiKey: string | null;
+  /** Of addresses whose backend is not named. Default 'vllm'. */
+  readonly backend?: string | undefined;
   readonly steadiness?: Partial<Steadiness> | undefined;
   /** Default: the system's resolver. */
   readonly lookup?: DnsLookup | undefined;
@@ -137,19 +161,28 @@ export function sourcesOf(options: SourceOptions): Found[] {
   const steadiness = { ...DEFAULT_STEADINESS, ...options.steadiness };
   const found = names.map((spec): Found => {
     const source = steady(elasticSource(spec, options), steadiness);
-    return { source, worldSize: spec.worldSize ?? null };
+    return { source, watched: source, worldSize: spec.worldSize ?? null };
   });
   const [first] = frontends;
   if (first === undefined) return found;
   const size = frontends.find(({ worldSize }) => worldSize !== undefined)?.worldSize ?? null;
-  return [{ source: dynamoOf(frontends, options), worldSize: size }, ...found];
+  const source = dynamoOf(frontends, options);
+  return [{ source, watched: steady(source, steadiness), worldSize: size }, ...found];
 }
 
-function dynamoOf(specs: readonly DiscoverSpec[], { http, headers, apiKey }: SourceOptions) {
+function dynamoOf(
+  specs: readonly DiscoverSpec[],
+  { http, headers, apiKey }: SourceOptions,
+  parameters: Readonly<Record<string, string>> = {},
+) {
   const said = <K extends keyof DiscoverSpec>(key: K) => specs.find((spec) => spec[key] !== undefined)?.[key];
   const [rpc, vllm] = [said('rpc'), said('vllm')];
   return dynamoSource({
-    parameters: { ...(rpc === undefined ? {} : { rpc }), ...(vllm === undefined ? {} : { vllm }) },
+    parameters: {
+      ...parameters,
+      ...(rpc === undefined ? {} : { rpc }),
+      ...(vllm === undefined ? {} : { vllm }),
+    },
     ...{ http, headers, apiKey, rlPort: said('rlPort'), workers: said('workers'), model: said('model') },
     frontends: specs.map(({ url, rlUrl, inferenceUrl }) => ({
       url,
@@ -161,15 +194,16 @@ function dynamoOf(specs: readonly DiscoverSpec[], { http, headers, apiKey }: Sou
 
 function elasticSource(spec: ElasticSpec, options: SourceOptions): MembershipSource {
   const { headers, apiKey, lookup } = options;
-  const toTarget = (url: string): EngineTarget => ({
-    ...{ id: url, url, backend: spec.backend ?? 'vllm', headers, apiKey },
-    ...{ workers: spec.workers ?? null, inferenceUrl: null, parameters: {} },
-  });
-  const { hostname, port, scheme, family } = spec;
+  const { hostname, port, scheme, family, workers, parameters, backend = options.backend } = spec;
+  const toTarget = (url: string): EngineTarget =>
+    parseEngine(url, { backend, headers, apiKey: apiKey ?? undefined, workers, parameters });
+  // What can't be is said before anybody is looked up.
+  toTarget('http://0.0.0.0');
   const dns = dnsSource({ hostname, port, scheme, family, toTarget, lookup });
   if (spec.discover === undefined) return dns;
-  const workers = spec.workers;
-  return pinnedSource(dns, dynamoOf([{ url: spec.discover, workers }], options), lookup);
+  const { rlPort } = spec;
+  const { model, ...more } = parameters ?? {};
+  return pinnedSource(dns, dynamoOf([{ url: spec.discover, workers, rlPort, model }], options, more), lookup);
 }
 
 function invalid(message: string): WeightcastError {

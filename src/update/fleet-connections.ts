@@ -1,13 +1,14 @@
 /** The engines of a session: connected once, and again when one comes back as another process. */
 import type { EngineAdmin } from '../engines/admin.js';
 import { createHttpClient, type EngineTarget, type HttpClient } from '../engines/http.js';
-import { connectEngine, parseEngine } from '../engines/registry.js';
+import { connectEngine } from '../engines/registry.js';
 import { asWeightcastError, WeightcastError } from '../errors.js';
 import { type EngineLink, onAll } from '../fleet/engine.js';
 import type { Member } from '../fleet/membership.js';
-import { type FleetMembership, specOf } from './membership.js';
+import { mergeMembers, requireOnce } from '../fleet/merge.js';
+import type { FleetMembership } from './membership.js';
 import type { Settings } from './settings.js';
-import type { EngineSpec } from './types.js';
+import { specOf, targetsOf } from './targets.js';
 
 export interface FleetConnections {
   readonly engines: readonly EngineLink[];
@@ -109,13 +110,10 @@ class Connections implements FleetConnections {
 
   async refresh(signal: AbortSignal): Promise<Refreshed> {
     if (this.#membership === null && this.#links.length > 0) return { gone: [], notes: [] };
-    const listed = targetsOf(this.#settings).map((target): Member => ({ target, identity: null }));
+    const listed = targetsOf(this.#settings);
     const found = (await this.#membership?.members(signal)) ?? [];
-    const isFound = new Set(found.map(({ target }) => target.id));
-    const members = [
-      ...listed,
-      ...found.filter(({ target }) => listed.every((one) => one.target.id !== target.id)),
-    ];
+    const isListed = new Set(listed.map(({ id }) => id));
+    const members = requireOnce(mergeMembers(listed, found));
     // What is found under an id may be another process than before.
     const before = new Map(this.members.map((member) => [member.target.id, JSON.stringify(member)]));
     const same = new Set(
@@ -126,19 +124,24 @@ class Connections implements FleetConnections {
     );
     const { done, failed } = await onAll(
       members.map(({ target }) => target),
-      async (target) => kept.get(target.id) ?? (await this.#connect(target, isFound.has(target.id), signal)),
+      async (target) => {
+        const isFound = !isListed.has(target.id);
+        const link = kept.get(target.id) ?? (await this.#connect(target, isFound, signal));
+        if (isFound && kept.has(target.id)) await this.#knock(link, signal);
+        return link;
+      },
     );
     const notes = [...(this.#membership?.notes ?? [])];
     for (const [id, error] of failed) {
       // Of a name's addresses some are pods that are gone, or not up yet: they serve nobody.
-      if (!isFound.has(id) || done.size === 0 || !isNobody(error)) {
+      if (isListed.has(id) || done.size === 0 || !isNobody(error)) {
         throw asWeightcastError(error, 'WC_ENGINE_UNREACHABLE', { engine: id, phase: 'preflight' });
       }
       notes.push(
         `${id} is left out, nobody listens there: it has to be brought to this version before it serves`,
       );
     }
-    const gone = this.#links.map(({ id }) => id).filter((id) => !kept.has(id));
+    const gone = this.#links.map(({ id }) => id).filter((id) => !kept.has(id) || !done.has(id));
     this.members = members.filter(({ target }) => done.has(target.id));
     this.#links = this.members.flatMap(({ target }) => done.get(target.id) ?? []);
     return { gone, notes };
@@ -150,6 +153,14 @@ class Connections implements FleetConnections {
       signal,
     });
     return new Link(this.#http, target, admin);
+  }
+
+  /** A source may name a pod for a while after it has left. @throws only where nobody listens */
+  async #knock({ target, admin }: Link, signal: AbortSignal): Promise<void> {
+    const options = { signal, timeoutMs: this.#settings.timeouts.probe };
+    await this.#once.exchange(target, admin.health(), options).catch((error: unknown) => {
+      if (isNobody(error)) throw error;
+    });
   }
 
   get #options() {
@@ -194,25 +205,4 @@ export async function connectReachable(settings: Settings): Promise<ReachableEng
   });
   const links = targets.map((target) => done.get(target.id)).filter((link) => link !== undefined);
   return { engines: links, failed, close: () => http.close() };
-}
-
-/** Where the engines of a session are. @throws WeightcastError WC_CONFIG_INVALID */
-export function targetsOf(settings: Settings): EngineTarget[] {
-  const targets = settings.engines.map((spec) => targetOf(spec, settings));
-  const twice = targets.find(
-    (target, index) => targets.findIndex((other) => other.id === target.id) !== index,
-  );
-  if (twice !== undefined)
-    throw new WeightcastError('WC_CONFIG_INVALID', `engine ${twice.id} is listed twice`);
-  return targets;
-}
-
-function targetOf(spec: string | EngineSpec, settings: Settings): EngineTarget {
-  const { url, ...own } = typeof spec === 'string' ? { url: spec } : spec;
-  return parseEngine(url, {
-    apiKey: settings.apiKey ?? undefined,
-    backend: settings.backend,
-    ...own,
-    headers: { ...settings.headers, ...own.headers },
-  });
 }

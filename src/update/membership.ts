@@ -1,16 +1,18 @@
 /** The members of a fleet that is found: by the frontends of Dynamo, by DNS. A session asks before each update. */
-import { createHttpClient, type EngineTarget } from '../engines/http.js';
+import { createHttpClient } from '../engines/http.js';
 import type { Member, Membership } from '../fleet/membership.js';
+import { mergeMembers, requireOnce } from '../fleet/merge.js';
 import { settled } from '../fleet/settle.js';
 import { type Found, sourcesOf } from '../fleet/specs.js';
 import type { Settings } from './settings.js';
-import type { EngineSpec } from './types.js';
+import { specOf, targetsOf } from './targets.js';
 
 /** A listener asks each worker in turn and waits up to 30 s for one that does not answer (contracts/dynamo.md §2.1). */
 const REQUEST_MS = 40_000;
 
 export interface FleetMembership {
-  readonly found: readonly Found[];
+  /** For looks between updates. */
+  readonly found: readonly Pick<Found, 'source'>[];
   /**
    * Everybody who is found now, seen twice.
    *
@@ -24,17 +26,19 @@ export interface FleetMembership {
 
 /** null for a fleet that is listed. @throws WeightcastError WC_CONFIG_INVALID */
 export function openMembership(settings: Settings): FleetMembership | null {
-  const { discover, elastic, headers, apiKey, timeouts } = settings;
+  const { discover, elastic, headers, apiKey, backend, timeouts, pool } = settings;
   if (discover.length === 0 && elastic.length === 0) return null;
   // Whoever waits for a fleet asks again by itself.
   const http = createHttpClient({
     budgets: { probe: { attemptMs: REQUEST_MS, totalMs: REQUEST_MS } },
     retry: { attempts: 1 },
   });
-  const found = sourcesOf({ discover, elastic, headers, apiKey, http });
+  const { absences } = pool;
+  const steadiness = absences === undefined ? {} : { absences };
+  const found = sourcesOf({ discover, elastic, headers, apiKey, backend, http, steadiness });
   const known = new Map<Found, Membership>();
   return {
-    found,
+    found: found.map(({ watched }) => ({ source: watched })),
     async members(signal) {
       const all = await Promise.all(
         found.map(async (each) => {
@@ -61,21 +65,9 @@ export async function listedSettings(settings: Settings, signal: AbortSignal): P
   if (membership === null) return settings;
   try {
     const members = await membership.members(signal);
-    const engines = [...settings.engines, ...members.map(({ target }) => specOf(target))];
-    return { ...settings, engines, discover: [], elastic: [] };
+    const all = requireOnce(mergeMembers(targetsOf(settings), members));
+    return { ...settings, engines: all.map(({ target }) => specOf(target)), discover: [], elastic: [] };
   } finally {
     await membership.close();
   }
-}
-
-/** The target as an option, for those who connect by themselves: the guardian, a recovery. */
-export function specOf({ url, backend, apiKey, headers, ...rest }: EngineTarget): EngineSpec {
-  const { workers, inferenceUrl, parameters, routes } = rest;
-  return {
-    ...{ url, backend, headers, parameters },
-    ...(apiKey === null ? {} : { apiKey }),
-    ...(workers === null ? {} : { workers }),
-    ...(inferenceUrl === null ? {} : { inferenceUrl }),
-    ...(routes === undefined ? {} : { routes }),
-  };
 }

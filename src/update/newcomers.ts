@@ -5,8 +5,8 @@ import type { PoolOptions } from '../fleet/elastic/pool.js';
 import { type Adapter, type DesiredWeights, isSame } from '../fleet/elastic/state.js';
 import { type EngineLink, probeEngine } from '../fleet/engine.js';
 import { checkpointIdentity } from '../weights/identity.js';
-import { specOf } from './membership.js';
 import type { FleetSession } from './session.js';
+import { specOf } from './targets.js';
 import type { EngineSpec, FleetOptions } from './types.js';
 
 /** It can't be brought anywhere alone, and is well. */

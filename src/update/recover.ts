@@ -23,12 +23,13 @@ import { describeRecord, type PushFacts } from './claim/record.js';
 import { openStateDirectory } from './claim/state-directory.js';
 import { carryOutPaused } from './coordinator.js';
 import { DigestBook } from './digests.js';
-import { connectReachable, targetsOf } from './fleet-connections.js';
+import { connectReachable } from './fleet-connections.js';
 import { Ledger } from './ledger.js';
 import { listedSettings } from './membership.js';
 import { directoryOf, stuckInJoin } from './preflight.js';
 import { readBack } from './read-back.js';
 import { resolveSettings, type Settings } from './settings.js';
+import { targetsOf } from './targets.js';
 import type { EngineReport, EngineState, FleetOptions, UpdateEvent } from './types.js';
 
 export interface RecoveryRequest {

@@ -6,11 +6,12 @@ import type { Adapter, Desired, DesiredWeights, LeftWeights, Seen } from '../fle
 import { type EngineLink, probeEngine } from '../fleet/engine.js';
 import type { Member } from '../fleet/membership.js';
 import type { AdapterReport } from './adapters.js';
-import { Link, targetsOf } from './fleet-connections.js';
+import { Link } from './fleet-connections.js';
 import type { Ledger } from './ledger.js';
 import type { FleetMembership } from './membership.js';
 import { isPassing, listsItsOwn } from './newcomers.js';
 import type { Settings } from './settings.js';
+import { targetsOf } from './targets.js';
 
 export class SessionPool {
   readonly #pool: ElasticPool;
@@ -77,7 +78,7 @@ export function openPool(
   membership: FleetMembership | null,
   { sync, http, onChange }: Pick<PoolOptions, 'sync' | 'onChange'> & { readonly http: HttpClient },
 ): ElasticPool {
-  const { intervalMs, ...policy } = settings.pool;
+  const { intervalMs, absences: _, ...policy } = settings.pool;
   return new ElasticPool({
     sources: membership?.found ?? [],
     fixed: targetsOf(settings),

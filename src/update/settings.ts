@@ -57,6 +57,7 @@ export function resolveSettings(options: FleetOptions): Settings {
   check(isInteger(packedBufferBytes, 1), 'packedBufferBytes', 'a whole number of bytes, at least 1');
   check(isInteger(masterPort, 0, 65_535), 'masterPort', 'a port number, or 0 for a free one');
   check(isInteger(device, 0), 'device', 'the index of a CUDA device');
+  check(isInteger(options.pool?.absences ?? 1, 1), 'pool.absences', 'a number of looks, at least 1');
   oneOf('backend', options.backend, backendNames);
   oneOf('transport', options.transport, ['nccl', 'filesystem']);
   oneOf('fallback', options.fallback, ['filesystem', 'none']);

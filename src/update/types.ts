@@ -4,6 +4,7 @@ import type { PauseMode, WireFormat } from '../engines/admin.js';
 import type { ErrorCode } from '../errors.js';
 import type { PoolPolicy } from '../fleet/elastic/state.js';
 import type { DiscoverSpec, ElasticSpec } from '../fleet/specs.js';
+import type { Steadiness } from '../fleet/steady.js';
 
 /** Milliseconds. Every wait of an update has one of these. */
 export interface UpdateTimeouts {
@@ -61,7 +62,7 @@ export interface FleetOptions {
   /** Engines behind the addresses of a name: 'engines.svc:8000,backend=prime-rl'. Asked again before each update. */
   readonly elastic?: readonly (string | ElasticSpec)[];
   /** How often an elastic or discovered fleet is looked at between updates, and how much it takes until an engine is out. */
-  readonly pool?: { readonly intervalMs?: number } & Partial<PoolPolicy>;
+  readonly pool?: { readonly intervalMs?: number } & Partial<PoolPolicy & Steadiness>;
   /** Where requests go, when a router stands before an elastic fleet. */
   readonly routerUrl?: string;
   /** Of engines that name none: 'vllm' (default), 'prime-rl', 'dynamo', or 'auto', which finds out. */

@@ -225,6 +225,9 @@ test('DYN_RL_PORT says where the listeners are that the text does not name, and 
   expect(options('dynamo=http://f:8000,rl=http://f:7', 'abc').discover).toMatchObject([
     { rlUrl: 'http://f:7' },
   ]);
+  const pods = (text: string) => fleetOptions({ elastic: [text] }, { DYN_RL_PORT: '9001' }).elastic?.[0];
+  expect(pods('pods:8000,backend=dynamo,discover=http://f:8000')).toMatchObject({ rlPort: 9001 });
+  expect(pods('pods:8000,backend=dynamo')).not.toHaveProperty('rlPort');
   for (const port of ['abc', '0', '65536'])
     expect(() => options('dynamo=http://f:8000', port)).toThrow(
       `the environment variable DYN_RL_PORT is "${port}", which is no port number`,

@@ -1,12 +1,15 @@
 import { expect, test } from 'vitest';
-import type { WeightcastError } from '../../src/errors.js';
+import type { Exchange, Reply } from '../../src/engines/admin.js';
+import type { HttpClient } from '../../src/engines/http.js';
+import { WeightcastError } from '../../src/errors.js';
 import { dnsSource, urlsOf } from '../../src/fleet/elastic/dns.js';
 import { pinnedSource } from '../../src/fleet/elastic/pinned.js';
 import type { Membership, MembershipSource } from '../../src/fleet/membership.js';
 import { settled } from '../../src/fleet/settle.js';
-import { parseDiscover, parseElastic } from '../../src/fleet/specs.js';
+import { parseDiscover, parseElastic, type SourceOptions, sourcesOf } from '../../src/fleet/specs.js';
 import { steady } from '../../src/fleet/steady.js';
 import { target } from '../engines/server.js';
+import { listJson, workerJson } from './dynamo/recorded.js';
 
 const signal = new AbortController().signal;
 
@@ -109,6 +112,66 @@ test('a pod without a worker of its own is an error, never the first one', async
   );
 });
 
+test('a worker that is in no pod keeps the others from being updated', async () => {
+  const source = pinnedSource(dns(['10.0.0.1']), workersAt('http://10.0.0.1:9090', 'http://10.0.0.2:9090'));
+  const waiting = settled(source, { worldSize: null, timeoutMs: 5_000, intervalMs: 1, signal });
+  await expect(waiting).rejects.toThrow(
+    "http://10.0.0.2:9090 serves and can't be updated: no pod has its address",
+  );
+});
+
+test('a worker whose name does not resolve is an error, and its lookup ends with the signal', async () => {
+  const workers = workersAt('http://worker-a:9090');
+  const failing = pinnedSource(dns(['10.0.0.1']), workers, async () => {
+    throw new Error('EAI_AGAIN');
+  });
+  await expect(failing.poll(signal)).rejects.toMatchObject({
+    code: 'WC_DISCOVERY_FAILED',
+    message: expect.stringContaining('http://worker-a:9090: EAI_AGAIN'),
+  });
+  const stop = new AbortController();
+  const hanging = pinnedSource(dns(['10.0.0.1']), workers, () => {
+    stop.abort(new Error('enough'));
+    return new Promise(() => {});
+  });
+  await expect(hanging.poll(stop.signal)).rejects.toThrow('enough');
+});
+
+const found = (options: Partial<SourceOptions>) =>
+  sourcesOf({
+    ...{ discover: [], elastic: [], http: {} as HttpClient, headers: {}, apiKey: null },
+    ...{ lookup: async () => ['10.0.0.1'], ...options },
+  });
+
+test('an address has the backend of those that name none, and what its backend understands', async () => {
+  const targets = async (elastic: string, backend?: string) =>
+    (await found({ elastic: [elastic], backend })[0]?.source.poll(signal))?.members.map((m) => m.target);
+  expect(await targets('engines:8000,broadcast=filesystem', 'prime-rl')).toMatchObject([
+    { url: 'http://10.0.0.1:8000', backend: 'prime-rl', parameters: { broadcast: 'filesystem' } },
+  ]);
+  expect(await targets('engines:8000,backend=dynamo,rpc=prime-rl,workers=2', 'vllm')).toMatchObject([
+    { backend: 'dynamo', workers: 2, parameters: { rpc: 'prime-rl' } },
+  ]);
+  expect(await targets('engines:8000')).toMatchObject([{ backend: 'vllm', parameters: {} }]);
+  expect(() => found({ elastic: ['engines:8000,broadcast=nccl'] })).toThrow("unknown 'broadcast'");
+});
+
+test('between updates a failed look at a frontend empties nothing; an update is told', async () => {
+  const answers = [listJson(workerJson('7')), null];
+  const http = {
+    exchange: async (_: unknown, { read }: Exchange<unknown>) => {
+      const text = answers.length > 1 ? answers.shift() : answers[0];
+      if (text == null) throw new WeightcastError('WC_ENGINE_UNREACHABLE', 'gone');
+      return read({ status: 200, text } as Reply);
+    },
+  } as unknown as HttpClient;
+  const [dynamo] = found({ discover: ['dynamo=http://fe:8000,rl=http://fe:8001'], http });
+  if (dynamo === undefined) throw new Error('no source');
+  expect(await urls(dynamo.watched)).toHaveLength(1);
+  expect(await urls(dynamo.watched)).toHaveLength(1);
+  await expect(dynamo.source.poll(signal)).rejects.toThrow('gone');
+});
+
 test('what a user writes after --discover and --elastic is read', () => {
   expect(parseDiscover('dynamo=http://fe:8000/v1,rl=http://fe:9001,workers=2,world_size=8,model=m')).toEqual({
     ...{ url: 'http://fe:8000/v1', rlUrl: 'http://fe:9001', workers: 2, worldSize: 8, model: 'm' },
@@ -117,6 +180,9 @@ test('what a user writes after --discover and --elastic is read', () => {
     ...{ hostname: 'engines.svc', port: 8000, scheme: 'http', backend: 'prime-rl', family: 6, workers: 4 },
   });
   expect(parseElastic('[::1]:8000').hostname).toBe('::1');
+  expect(parseElastic('e:1,backend=dynamo,discover=http://fe:1,rl_port=9001,vllm=0.30.0')).toMatchObject({
+    ...{ discover: 'http://fe:1', rlPort: 9001, parameters: { vllm: '0.30.0' } },
+  });
 });
 
 test.each([
@@ -134,6 +200,9 @@ test.each([
   ['engines:0', 'no port number'],
   ['engines:8000,family=5', 'family=5'],
   ['engines:8000,scheme=ftp', 'scheme=ftp'],
+  ['engines:8000,backend=vlm', "unknown backend 'vlm'"],
+  ['engines:8000,backend=vllm,rpc=native', "unknown 'rpc'"],
+  ['engines:8000,rl_port=9001', 'rl_port=N is for discover=URL'],
   ['engines:8000,discover=http://fe:8001', 'backend=dynamo'],
 ])('--elastic %s is refused', (text, why) => {
   expect(() => parseElastic(text)).toThrow(why);

@@ -31,7 +31,7 @@ async function elasticSession(urls: string[], options: Partial<FleetOptions> = {
   const look = (): Member[] => urls.map((url) => ({ target: target(url), identity: null }));
   const source = { name: 'test', poll: async () => ({ members: look(), unusable: [] }) };
   const membership: FleetMembership = {
-    found: [{ source, worldSize: null }],
+    found: [{ source }],
     members: async () => look(),
     notes: [],
     close: async () => {},
@@ -234,6 +234,32 @@ test('an address where nobody listens is left out and named; a second coordinato
     const report = await session.update(b, { version: '3' });
     expect(report.engines).toHaveLength(1);
     expect(report.notes.join()).toContain('http://127.0.0.1:9 is left out');
+  });
+}, 240_000);
+
+test('an engine that left while its name still has the address does not fail the update', async () => {
+  await withBench({ engines: 2, workers: 1 }, async ({ engines, urls, b, c }) => {
+    await using session = await elasticSession([...urls], { transport: 'filesystem' });
+    await session.update(b, { version: '1' });
+    await engines[1]?.close();
+    const report = await session.update(c, { version: '2' });
+    expect(report.engines.map(({ url }) => url)).toEqual(urls.slice(0, 1));
+    expect(report.notes.join()).toContain(`${urls[1]} is left out`);
+  });
+}, 240_000);
+
+test('an engine that two sources name is refused, not seated twice', async () => {
+  await withBench({ engines: 1, workers: 1 }, async ({ urls }) => {
+    const [url] = urls as [string];
+    const alias = url.replace('127.0.0.1', 'localhost');
+    const error = await errorOf(elasticSession([url, alias]));
+    expect(error).toMatchObject({
+      code: 'WC_CONFIG_INVALID',
+      message: expect.stringContaining('found twice'),
+    });
+    // Listed and found it is one engine, as it is listed.
+    await using session = await elasticSession([url], { engines: [`${alias},workers=1`] });
+    expect(session.engines.map(({ id, declaredWorkers }) => [id, declaredWorkers])).toEqual([[alias, 1]]);
   });
 }, 240_000);
 

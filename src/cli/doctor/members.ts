@@ -1,9 +1,10 @@
 /** Who is to be looked at: engines that are listed, and those that are found, as a push finds them. */
 import type { EngineTarget } from '../../engines/http.js';
 import { WeightcastError } from '../../errors.js';
-import { targetsOf } from '../../update/fleet-connections.js';
+import { mergeMembers, requireOnce } from '../../fleet/merge.js';
 import { openMembership } from '../../update/membership.js';
 import type { Settings } from '../../update/settings.js';
+import { targetsOf } from '../../update/targets.js';
 import { count } from '../format.js';
 import { errorReport } from '../outcome.js';
 import { type Finding, finding } from './finding.js';
@@ -22,11 +23,8 @@ export async function lookUp(settings: Settings): Promise<LookedUp> {
   if (membership === null) return { targets: listed, findings: [] };
   try {
     const members = await membership.members(new AbortController().signal);
-    const found = members
-      .map(({ target }) => target)
-      .filter(({ id }) => listed.every((each) => each.id !== id));
     return {
-      targets: [...listed, ...found],
+      targets: requireOnce(mergeMembers(listed, members)).map(({ target }) => target),
       findings: [
         finding('ok', ABOUT, `found ${count(members.length, 'engine')}`),
         ...membership.notes.map((note) => finding('warning', ABOUT, note)),

@@ -65,12 +65,15 @@ export class Listener {
   /** @throws WeightcastError WC_DISCOVERY_FAILED, WC_ENGINE_UNREACHABLE, WC_ENGINE_TIMEOUT, WC_ENGINE_UNAUTHORIZED, WC_ENGINE_PROTOCOL */
   async ask(signal: AbortSignal): Promise<DynamoSnapshot> {
     if (this.#target !== null) {
-      return (await this.#askAt(this.#target, signal)) ?? this.#absent(this.#target.url, '404');
+      const known = (await this.#askAt(this.#target, signal)) ?? this.#absent(this.#target.url, '404');
+      this.#absences = 0;
+      return known;
     }
     const given = this.#at(withoutRoute(this.#frontend.url));
     const direct = await this.#askAt(given, signal);
     if (direct !== null) {
       this.#target = given;
+      this.#absences = 0;
       return direct;
     }
     // The main port answers 404 for the route: the listener is beside it.

@@ -64,7 +64,7 @@ export function urlsOf(
 }
 
 /** getaddrinfo can't be called off; it is not waited for either. */
-function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+export function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   signal.throwIfAborted();
   return new Promise((resolve, reject) => {
     const release = onAbort(signal, () => reject(signal.reason));

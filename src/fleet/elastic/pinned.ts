@@ -3,9 +3,11 @@
  * many times and the others never: here a pod without its worker keeps the fleet from being updated.
  */
 import { lookup as systemLookup } from 'node:dns/promises';
+import { isIP } from 'node:net';
+import { WeightcastError } from '../../errors.js';
 import { bare } from '../dynamo/system-url.js';
 import type { Member, Membership, MembershipSource } from '../membership.js';
-import type { DnsLookup } from './dns.js';
+import { type DnsLookup, untilAborted } from './dns.js';
 
 const bySystem: DnsLookup = async (hostname) =>
   (await systemLookup(hostname, { all: true })).map(({ address }) => address);
@@ -22,7 +24,7 @@ export function pinnedSource(
       const [named, listed] = await Promise.all([pods.poll(signal), workers.poll(signal)]);
       const addresses = new Map(
         await Promise.all(
-          listed.members.map(async (member) => [member, await addressesOf(member, lookup)] as const),
+          listed.members.map(async (member) => [member, await addressesOf(member, lookup, signal)] as const),
         ),
       );
       return pin(named, listed, addresses);
@@ -50,12 +52,31 @@ export function pin(
       unusable.push({ what: target.url, why, mayServe: true });
     }
   }
+  const hosts = pods.members.map(({ target }) => hostOf(target.url));
+  for (const worker of workers.members) {
+    if (addresses.get(worker)?.some((address) => hosts.includes(address))) continue;
+    const why = 'no pod has its address';
+    unusable.push({ what: worker.target.url, why, mayServe: true });
+  }
   return { members, unusable };
 }
 
-async function addressesOf({ target }: Member, lookup: DnsLookup): Promise<readonly string[]> {
+/** @throws WeightcastError WC_DISCOVERY_FAILED for a name that does not resolve: whose worker it is can't be said */
+async function addressesOf(
+  { target }: Member,
+  lookup: DnsLookup,
+  signal: AbortSignal,
+): Promise<readonly string[]> {
   const host = hostOf(target.url);
-  return [host, ...(await lookup(host).catch(() => []))];
+  if (isIP(host) !== 0) return [host];
+  return untilAborted(lookup(host), signal).catch((cause: unknown) => {
+    signal.throwIfAborted();
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new WeightcastError('WC_DISCOVERY_FAILED', `the worker at ${target.url}: ${why}`, {
+      phase: 'discovery',
+      cause,
+    });
+  });
 }
 
 function hostOf(url: string): string {

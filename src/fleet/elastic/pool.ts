@@ -3,6 +3,7 @@
 import { setMaxListeners } from 'node:events';
 import type { EngineTarget } from '../../engines/http.js';
 import type { Member, Unusable } from '../membership.js';
+import { mergeMembers } from '../merge.js';
 import type { Found } from '../specs.js';
 import { type ElasticMetrics, elasticMetrics, prometheusText } from './metrics.js';
 import {
@@ -128,8 +129,7 @@ export class ElasticPool {
     const { sources, fixed = [] } = this.#options;
     const troubles: string[] = [];
     const unusable: Unusable[] = [];
-    const members = new Map<string, Member>();
-    for (const target of fixed) members.set(target.id, { target, identity: null });
+    const found: Member[] = [];
     const polled = await Promise.allSettled(sources.map(({ source }) => source.poll(signal)));
     for (const outcome of polled) {
       if (outcome.status === 'rejected') {
@@ -137,12 +137,14 @@ export class ElasticPool {
         continue;
       }
       unusable.push(...outcome.value.unusable);
-      for (const member of outcome.value.members) members.set(member.target.id, member);
+      found.push(...outcome.value.members);
     }
     if (signal.aborted) return;
+    const merged = mergeMembers(fixed, found);
+    const members = new Map(merged.members.map((member) => [member.target.id, member]));
     if (troubles.length > 0)
       for (const [id, member] of this.#targets) if (!members.has(id)) members.set(id, member);
-    this.#troubles = troubles;
+    this.#troubles = [...troubles, ...merged.twice.map((url) => `${url} is found twice`)];
     this.#unusable = unusable;
     this.#targets = members;
     const named = [...members.values()].map(({ target, identity }) => ({ id: target.id, identity }));

@@ -6,9 +6,9 @@ import { hasCode } from '../../errors.js';
 import { type ClaimRequest, claimEngines } from '../claim/claim.js';
 import { inDoubt, parseRecord } from '../claim/record.js';
 import { openStateDirectory } from '../claim/state-directory.js';
-import { targetsOf } from '../fleet-connections.js';
 import { recoverEngines } from '../recover.js';
 import { resolveSettings } from '../settings.js';
+import { targetsOf } from '../targets.js';
 import type { GuardianMessage, GuardMessage } from './message.js';
 
 // A service manager sends these to every process of the service; the coordinator then ends in its own way, and the pipe with it.

@@ -1,6 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import { afterAll, expect, test } from 'vitest';
 import { createHttpClient } from '../../../src/engines/http.js';
+import { WeightcastError } from '../../../src/errors.js';
 import { type DynamoSourceOptions, dynamoSource } from '../../../src/fleet/dynamo/source.js';
 import { type SettleOptions, settled } from '../../../src/fleet/settle.js';
 import { errorOf, expectCode } from '../../engines/client.js';
@@ -137,6 +138,33 @@ test('a frontend without a listener is told apart, with every name that could he
     ])
       expect(error.message).toContain(word);
     expect(error.remedy).toContain('DYN_ENABLE_RL=1');
+  });
+});
+
+test('a frontend that nobody answers for is an error with every name that could help', async () => {
+  const error = await errorOf(settled(sourceAt(['http://127.0.0.1:9']), quick({ timeoutMs: 500 })));
+  expect(error.message).toContain('127.0.0.1:9');
+  for (const word of ['rl_base_url', 'admin_base_url', 'DYN_ENABLE_RL']) expect(error.remedy).toContain(word);
+});
+
+test('a listener that answered since is not given up for the times that it was missing before', async () => {
+  const list = listJson(local('7', 1));
+  await answering(
+    404,
+    404,
+    list,
+    404,
+    404,
+  )(async ({ url }) => {
+    const frontends = [{ url: 'http://127.0.0.1:9', rlUrl: url, inferenceUrl: null }];
+    const source = sourceAt([], { frontends });
+    const lasting: unknown[] = [];
+    const { signal } = new AbortController();
+    for (let look = 0; look < 6; look += 1) {
+      const error = await source.poll(signal).catch((reason: unknown) => reason);
+      lasting.push(error instanceof WeightcastError ? error.details.lasting : null);
+    }
+    expect(lasting).toEqual([false, false, null, false, false, true]);
   });
 });
 
