@@ -103,8 +103,10 @@ it.each(['raise', 'stall'] as const)(
       const session = await connect({ timeouts: { rendezvous: 4_000 } });
       const report = await failedReport(session.update(b));
       expect(report.error?.phase).toBe('rendezvous');
-      // It would wait in ncclCommInitRank for ever.
       expect(report.engines[0]?.state).toBe('serving-old');
+      // With the id in its request it would enter ncclCommInitRank at once, and wait there for ever.
+      const asked = (await vllm.exchanges()).filter(({ path }) => path === '/init_weight_transfer_engine');
+      expect(asked.map(({ requestBody }) => requestBody.includes('nccl_unique_id'))).toEqual([false]);
       const alone = await connect({ engines: [vllm.url] });
       expect((await alone.update(b)).outcome).toBe('updated');
       expect(await postsTo(primeRl)).not.toContain('/pause');
