@@ -28,6 +28,8 @@ export interface Damage {
   /** Engines that still hold the old version, paused. */
   readonly untouched: number;
   readonly quarantined: number;
+  /** Those of the quarantined that may serve the new version: their resume was not confirmed, nor a pause since. Default none. */
+  readonly mayBeNew?: number;
   /** Those among the untouched and the quarantined that load a directory. Default: all. */
   readonly loadable?: number;
   readonly fallback: boolean;
@@ -38,9 +40,9 @@ export interface Damage {
 
 /** Pure decision: what to do with engines that are not on the new version. */
 export function planHealing(damage: Damage): HealingPlan {
-  const { untouched, quarantined, loadable = untouched + quarantined } = damage;
+  const { untouched, quarantined, mayBeNew = 0, loadable = untouched + quarantined } = damage;
   if (quarantined + untouched === 0) return 'leave';
-  if (damage.onNew > 0)
+  if (damage.onNew + mayBeNew > 0)
     return damage.fallback && damage.servingOld === 0 && loadable > 0 ? 'load-new' : 'leave';
   if (damage.servingOld > 0) return untouched > 0 ? 'resume-old' : 'leave';
   if (quarantined === 0 || (damage.interrupted && untouched > 0)) return 'resume-old';
@@ -60,7 +62,7 @@ export async function heal(given: Attempt, book: DigestBook): Promise<void> {
   const quarantined = enginesIn(attempt, 'quarantined');
   const loadable = [...untouched, ...quarantined].filter(({ admin }) => admin.capabilities.diskLoad);
   const stranded = untouched.filter((engine) => !loadable.includes(engine));
-  const plan = planHealing({
+  const damage: Damage = {
     onNew: ledger.in('received', 'verified', 'serving-new').length + (given.beside?.onNew ?? 0),
     servingOld: given.beside?.onOther ?? 0,
     untouched: untouched.length,
@@ -69,7 +71,8 @@ export async function heal(given: Attempt, book: DigestBook): Promise<void> {
     fallback: settings.fallback === 'filesystem' && (await isLoadable(attempt)),
     recover: settings.recover !== null,
     interrupted: attempt.signal.aborted,
-  });
+  };
+  const plan = await planKnowingAll(attempt, damage);
   switch (plan) {
     case 'leave':
       leaveOut(ledger, untouched, 'it holds the old version while others serve the new one');
@@ -103,6 +106,16 @@ export async function heal(given: Attempt, book: DigestBook): Promise<void> {
   }
 }
 
+/** Where engines that may serve the new version are in the way of the old one, they are paused again first. */
+async function planKnowingAll(attempt: Attempt, damage: Damage): Promise<HealingPlan> {
+  const { ledger } = attempt;
+  const unsure = enginesIn(attempt, 'quarantined').filter(({ id }) => ledger.mayServeNew.has(id));
+  const asTheyAre = planHealing({ ...damage, mayBeNew: unsure.length });
+  if (asTheyAre === planHealing(damage)) return asTheyAre;
+  await pauseAgain(attempt, unsure);
+  return planHealing({ ...damage, mayBeNew: unsure.filter(({ id }) => ledger.mayServeNew.has(id)).length });
+}
+
 function leaveOut(ledger: Ledger, engines: readonly EngineLink[], why: string): void {
   for (const { id } of engines) ledger.quarantine(id, new Error(why));
 }
@@ -113,6 +126,16 @@ async function reload(
   engines: readonly EngineLink[],
   version: DiskVersion & { readonly book: DigestBook },
 ): Promise<void> {
+  const { settings } = attempt;
+  const paused = await pauseAgain(attempt, engines);
+  await loadFromDisk(attempt, paused, version);
+  if (settings.verify !== 'none') await verifyByDigest(attempt, version.book, enginesIn(attempt, 'received'));
+  await requireVersions(attempt, enginesIn(attempt, 'received', 'verified'));
+  await resetCaches(attempt);
+}
+
+/** An engine that can't be paused is quarantined. */
+async function pauseAgain(attempt: Attempt, engines: readonly EngineLink[]): Promise<EngineLink[]> {
   const { ledger, settings, journal } = attempt;
   await journal.ask(
     'pause',
@@ -121,15 +144,12 @@ async function reload(
   const { failed } = await onAll(engines, async (engine) => {
     ledger.pauseRequested(engine.id);
     await pauseEngine(attempt, engine, { timeoutMs: settings.timeouts.pause });
+    ledger.mayServeNew.delete(engine.id);
   });
   for (const [id, error] of failed) {
     ledger.quarantine(id, asWeightcastError(error, 'WC_ENGINE_UNREACHABLE', { engine: id, phase: 'heal' }));
   }
-  const paused = engines.filter((engine) => !failed.has(engine.id));
-  await loadFromDisk(attempt, paused, version);
-  if (settings.verify !== 'none') await verifyByDigest(attempt, version.book, enginesIn(attempt, 'received'));
-  await requireVersions(attempt, enginesIn(attempt, 'received', 'verified'));
-  await resetCaches(attempt);
+  return engines.filter((engine) => !failed.has(engine.id));
 }
 
 function bookOf(checkpoint: Checkpoint): DigestBook {

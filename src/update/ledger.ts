@@ -34,6 +34,8 @@ export class Ledger {
   readonly #phases: { phase: Phase; ms: number }[] = [];
   readonly #emit: (event: UpdateEvent) => void;
   readonly #noted = new Set<string>();
+  /** Quarantined with the new version, and perhaps serving it: their resume was not confirmed. */
+  readonly mayServeNew = new Set<string>();
   #phase: { readonly phase: Phase; readonly atMs: number } | null = null;
 
   constructor(engines: readonly LedgerEngine[], emit: (event: UpdateEvent) => void) {
@@ -179,6 +181,11 @@ export class Ledger {
   received(id: string, transport: TransportName): void {
     this.#account(id).transport = transport;
     this.set(id, 'received', transport);
+  }
+
+  /** The bytes that it holds came in this update; else they are what an earlier one left. */
+  wasGiven(id: string): boolean {
+    return this.#account(id).transport !== null;
   }
 
   proof(id: string, proof: ProofReport): void {

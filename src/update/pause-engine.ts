@@ -5,8 +5,11 @@ import type { CallOptions, EngineLink } from '../fleet/engine.js';
 import type { Attempt } from './attempt.js';
 import { nameOf } from './lacking.js';
 
+/** A note is not worth more of a pause. */
+const QUESTION_MS = 500;
+
 /**
- * Pauses it; where the engine says that it can't in this mode (Dynamo: 'keep' while LoRA requests run), once more in the mode that it names. What that
+ * Pauses it, within the one deadline of `options`; where the engine says that it can't in this mode (Dynamo: 'keep' while LoRA requests run), once more in the mode that it names. What that
  * does to running requests is told.
  *
  * @throws WeightcastError of the engine
@@ -14,16 +17,18 @@ import { nameOf } from './lacking.js';
 export async function pauseEngine(attempt: Attempt, engine: EngineLink, options: CallOptions): Promise<void> {
   const mode = pauseModeFor(attempt, engine);
   const { clearCache } = attempt.settings;
-  const running = mode === 'abort' ? await runningRequests(attempt, engine, options) : null;
+  const endsAt = performance.now() + (options.timeoutMs ?? attempt.settings.timeouts.pause);
+  const left = (): CallOptions => ({ ...options, timeoutMs: Math.max(1, endsAt - performance.now()) });
+  const running = mode === 'abort' ? await runningRequests(attempt, engine, left()) : null;
   try {
-    await engine.call(engine.admin.pause({ mode, clearCache }), options);
+    await engine.call(engine.admin.pause({ mode, clearCache }), left());
   } catch (error) {
     const other = otherMode(error);
     if (other === null || other === mode) throw error;
     attempt.ledger.note(
       `${engine.id}: can't pause by ${mode} now (${(error as Error).message}), so it pauses by ${other}`,
     );
-    await engine.call(engine.admin.pause({ mode: other, clearCache }), options);
+    await engine.call(engine.admin.pause({ mode: other, clearCache }), left());
   }
   if (running !== null && running > 0) {
     attempt.ledger.note(
@@ -41,11 +46,12 @@ function otherMode(error: unknown): PauseMode | null {
 async function runningRequests(
   { settings }: Attempt,
   engine: EngineLink,
-  { signal }: CallOptions,
+  { signal, timeoutMs = QUESTION_MS }: CallOptions,
 ): Promise<number | null> {
   const exchange = engine.admin.runningRequests?.() ?? null;
   if (exchange === null) return null;
-  return engine.call(exchange, { signal, timeoutMs: settings.timeouts.probe }).catch(() => null);
+  const limitMs = Math.min(QUESTION_MS, settings.timeouts.probe, timeoutMs);
+  return engine.call(exchange, { signal, timeoutMs: limitMs }).catch(() => null);
 }
 
 /** 0.16 says that it is not paused after keep, so a later push could not see that this one died: it waits instead. */

@@ -84,6 +84,7 @@ export async function resume(
     ledger.set(engine.id, state);
   });
   for (const [id, error] of failed) {
+    if (state === 'serving-new') ledger.mayServeNew.add(id);
     ledger.quarantine(
       id,
       asWeightcastError(error, 'WC_ENGINE_UNREACHABLE', { engine: id, phase: 'resume' }),

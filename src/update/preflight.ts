@@ -56,8 +56,10 @@ export async function preflight(fleet: FleetConnections, input: PreflightInput):
       throw stuckInJoin(input.found, engine.id, error) ?? error;
     });
     const before = memory.processStarts.get(engine.id);
-    memory.processStarts.set(engine.id, facts.processStart);
-    const restarted = before !== undefined && before !== facts.processStart;
+    // One that can't say now has not said that it was restarted.
+    if (facts.processStart !== null || before === undefined)
+      memory.processStarts.set(engine.id, facts.processStart);
+    const restarted = isOther(before, facts.processStart);
     if (restarted) {
       memory.late.delete(engine.id);
       await fleet.reconnect(engine, signal);
@@ -96,6 +98,10 @@ export async function preflight(fleet: FleetConnections, input: PreflightInput):
     changed,
     suspects: ledger.in('quarantined').length > 0,
   };
+}
+
+function isOther(before: number | null | undefined, now: number | null): boolean {
+  return typeof before === 'number' && now !== null && before !== now;
 }
 
 const FOUND_PAUSED =

@@ -7,7 +7,7 @@ import { tagFor } from './tag.js';
 export async function requireVersions(attempt: Attempt, engines: readonly EngineLink[]): Promise<void> {
   const { ledger, settings } = attempt;
   await onAll(engines, async (engine) => {
-    const tag = tagFor(attempt, engine);
+    const tag = tagGiven(attempt, engine);
     const exchange = tag === null ? null : engine.admin.weightVersion();
     if (exchange === null) return;
     try {
@@ -20,6 +20,12 @@ export async function requireVersions(attempt: Attempt, engines: readonly Engine
       else ledger.note(`${engine.id}: its weight version could not be read back: ${cause.message}`);
     }
   });
+}
+
+/** A tag that is made of the checkpoint says nothing of bytes that an earlier push left: it may have called them otherwise. */
+function tagGiven(attempt: Attempt, engine: EngineLink): string | null {
+  if (attempt.version === null && !attempt.ledger.wasGiven(engine.id)) return null;
+  return tagFor(attempt, engine);
 }
 
 function otherVersion(read: string, tag: string): WeightcastError {
@@ -39,7 +45,7 @@ export async function readBack(attempt: Attempt, remember: Map<string, string>):
     const read = await engine.call(exchange, { timeoutMs: settings.timeouts.probe });
     ledger.weightVersion(engine.id, read);
     remember.set(engine.id, read);
-    if (!ledger.is(engine.id, 'serving-new')) return;
+    if (!ledger.is(engine.id, 'serving-new') || !ledger.wasGiven(engine.id)) return;
     const tag = tagFor(attempt, engine);
     if (tag !== null && read !== tag) {
       ledger.note(`${engine.id}: says weight version ${read} after an update to ${tag}`);

@@ -11,7 +11,8 @@ export function tagFor(
   { admin }: EngineLink,
 ): string | null {
   if (version !== null || admin.capabilities.needsWeightVersion !== true) return version;
-  return checkpointTag(checkpoint);
+  // Of no files no tag can be made: a recovery whose weights are gone.
+  return checkpoint.files.length === 0 ? null : checkpointTag(checkpoint);
 }
 
 const IDENTITY_CHARS = 12;

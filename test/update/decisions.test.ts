@@ -68,6 +68,21 @@ describe('what becomes of engines that an update left behind', () => {
       damage({ servingOld: 1, onNew: 1, quarantined: 1, untouched: 1, fallback: true }),
       'leave',
     ],
+    [
+      'one that is out may be serving the new version: the old one is not resumed beside it',
+      damage({ untouched: 1, quarantined: 1, mayBeNew: 1 }),
+      'leave',
+    ],
+    [
+      'one that is out may be serving the new version: the old one is not loaded beside it',
+      damage({ quarantined: 2, mayBeNew: 1, recover: true }),
+      'leave',
+    ],
+    [
+      'one that is out may be serving the new version: the others load that',
+      damage({ untouched: 1, quarantined: 1, mayBeNew: 1, fallback: true, recover: true }),
+      'load-new',
+    ],
     ['all are damaged and nothing heals', damage({ quarantined: 2 }), 'leave'],
     [
       'some serve the new version, and the rest loads no directory',

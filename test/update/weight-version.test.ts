@@ -4,6 +4,10 @@ import { join } from 'node:path';
 import { expect, it, vi } from 'vitest';
 import type { EngineLink } from '../../src/fleet/engine.js';
 import { writeTinyModel } from '../../src/testing/index.js';
+import type { Attempt } from '../../src/update/attempt.js';
+import { Ledger } from '../../src/update/ledger.js';
+import { requireVersions } from '../../src/update/read-back.js';
+import { resolveSettings } from '../../src/update/settings.js';
 import { checkpointTag, tagFor } from '../../src/update/tag.js';
 import { openCheckpoint } from '../../src/weights/checkpoint.js';
 import { scriptedProxy } from './proxy.js';
@@ -41,6 +45,26 @@ it('tells of an engine whose version cannot be read back, and lets it serve', as
   });
 });
 
+it.each([
+  [true, 'quarantined'],
+  [false, 'received'],
+] as const)('holds a tag that it made against bytes that it sent, and no others: %s', async (sent, state) => {
+  const url = 'http://engine';
+  const engine = {
+    id: url,
+    admin: { capabilities: { needsWeightVersion: true }, weightVersion: () => 'question' },
+    call: async () => '7',
+  } as unknown as EngineLink;
+  const ledger = new Ledger([{ id: url, url, backend: 'dynamo' }], () => undefined);
+  if (sent) ledger.received(url, 'nccl');
+  else ledger.set(url, 'received', 'left paused with a whole new version');
+  const checkpoint = { path: '/checkpoints/step_7', files: [{ path: '/checkpoints/step_7/a', stamp: '1' }] };
+  const settings = resolveSettings({ engines: [url], stateDir: null });
+  const attempt = { settings, ledger, version: null, checkpoint } as unknown as Attempt;
+  await requireVersions(attempt, [engine]);
+  expect(ledger.state(url)).toBe(state);
+});
+
 it('makes a tag of the checkpoint for engines that need one', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'weightcast-tag-'));
   try {
@@ -52,6 +76,7 @@ it('makes a tag of the checkpoint for engines that need one', async () => {
       ({ admin: { capabilities: { needsWeightVersion } } }) as unknown as EngineLink;
     expect(tagFor({ version: null, checkpoint: one }, link())).toBeNull();
     expect(tagFor({ version: '7', checkpoint: one }, link(true))).toBe('7');
+    expect(tagFor({ version: null, checkpoint: { ...one, files: [] } }, link(true))).toBeNull();
     const tag = tagFor({ version: null, checkpoint: one }, link(true));
     expect(tag).toMatch(/^step_1-[0-9a-f]{12}$/);
     expect(checkpointTag(await openCheckpoint(a))).toBe(tag);

@@ -17,7 +17,7 @@ export interface Journal {
   joined(): Promise<void>;
   /** When the engines' processes started, in Unix seconds. */
   started(at: ReadonlyMap<string, number | null>): Promise<void>;
-  /** Resolves while nobody else is known to have taken the engines over; @throws WeightcastError WC_UPDATE_BUSY when somebody has */
+  /** Resolves when what was observed is written, while nobody else is known to have taken the engines over; @throws WeightcastError WC_UPDATE_BUSY when somebody has */
   mine(): Promise<void>;
 }
 
@@ -145,6 +145,8 @@ export class RecordFile implements Journal {
   async mine(): Promise<void> {
     // Where the filesystem hangs nothing can be known, and leaving engines paused is never the better end.
     if (this.#closed || (this.#broken !== null && this.#pending > 0)) return;
+    // What follows may need it: an engine that is resumed and not known to be whole would be taken for broken.
+    this.#tell();
     await this.#inTurn(async () => {
       if (await this.#isTakenOver()) throw takenOver(this.file);
     }).catch((error) => {

@@ -307,6 +307,17 @@ it('a fleet of more engines than a record can hold is refused before anything is
   });
 });
 
+it('what was observed is written before engines are asked for something on the strength of it', async () => {
+  await withFolder(async (directory) => {
+    const { record, release } = await claimEngines(request(directory, [A]));
+    record.observe({ kind: 'engine', engine: A, state: 'received', reason: null });
+    await record.mine();
+    const lines = (await readFile(record.file, 'utf8')).trim().split('\n');
+    expect(JSON.parse(lines.at(-1) ?? '')).toEqual({ event: 'state', states: { 0: 'received' } });
+    await release();
+  });
+});
+
 it('what was observed is never written after what was asked later', async () => {
   await withFolder(async (directory) => {
     const { record, release } = await claimEngines(request(directory, [A]));
