@@ -8,6 +8,7 @@ import type { Member } from '../../src/fleet/membership.js';
 import { type ReferenceEngine, startReferenceEngine } from '../../src/testing/index.js';
 import { connectAll } from '../../src/update/fleet-connections.js';
 import { connectFleet } from '../../src/update/index.js';
+import { Ledger } from '../../src/update/ledger.js';
 import type { FleetMembership } from '../../src/update/membership.js';
 import { isPassing, newcomerSync } from '../../src/update/newcomers.js';
 import { FleetSession } from '../../src/update/session.js';
@@ -143,6 +144,23 @@ test('an update that fails makes nobody ready, and leaves nothing to load for th
     expect(pool.readyUrls).toEqual(urls);
   });
 }, 240_000);
+
+test('only an engine that nothing of an update has reached holds what it held before', () => {
+  const engines = ['asked nothing', 'paused', 'recovered', 'lost'].map((id) => ({
+    id,
+    url: id,
+    backend: 'vllm',
+  }));
+  const ledger = new Ledger(engines, () => {});
+  for (const state of ['serving-old', 'paused', 'serving-old'] as const) ledger.set('paused', state);
+  for (const state of ['serving-old', 'paused', 'received', 'quarantined', 'serving-old'] as const)
+    ledger.set('recovered', state);
+  for (const state of ['serving-old', 'paused', 'unknown'] as const) ledger.set('lost', state);
+  expect(engines.map(({ id }) => id).filter((id) => ledger.isUntouched(id))).toEqual([
+    'asked nothing',
+    'paused',
+  ]);
+});
 
 test('files that are not what the fleet was updated with any more are loaded by no newcomer', async () => {
   await withBench({ engines: 1, workers: 1 }, async ({ engines, urls, b }) => {

@@ -160,7 +160,7 @@ function react(
         holds: keyOf(event.to),
         loaded: event.to.adapters,
         syncFailures: 0,
-        last: untagged(engine.last),
+        last: unlisted(untagged(engine.last)),
       });
     case 'sync-failed': {
       const syncFailures = engine.syncFailures + Number(event.counts);
@@ -178,15 +178,19 @@ function react(
     }
     case 'adapters': {
       const loaded = state.desired?.adapters ?? [];
-      const last = engine.last === null ? null : { ...engine.last, adapters: null };
-      return resettle(state.desired, { ...engine, loaded, last });
+      return resettle(state.desired, { ...engine, loaded, last: unlisted(engine.last) });
     }
   }
 }
 
-/** Its tag and its adapters are others now, by our own doing: the next answer tells which. */
+/** Its tag is another one now, by our own doing: the next answer tells which. */
 function untagged(last: Seen | null): Seen | null {
-  return last === null ? null : { ...last, weightVersion: null, adapters: null };
+  return last === null ? null : { ...last, weightVersion: null };
+}
+
+/** So are its adapters. */
+function unlisted(last: Seen | null): Seen | null {
+  return last === null ? null : { ...last, adapters: null };
 }
 
 /** {@link settle} for those that are well as far as is known. */

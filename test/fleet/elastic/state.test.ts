@@ -154,6 +154,13 @@ test('where an engine lists no adapters of its own, what it was given counts, un
   expect(stateOf(run(LORA, ...given, answered({ processStart: 200 })))).toBe('syncing');
 });
 
+test('new weights take no adapters away, and give none', () => {
+  const both: Desired = { ...V1, adapters: LORA.adapters };
+  const has = answered({ adapters: LORA.adapters });
+  expect(stateOf(run(both, members('a'), has, left('desired')))).toBe('ready');
+  expect(stateOf(run(both, members('a'), answered({ adapters: [] }), left('desired')))).toBe('syncing');
+});
+
 test('a process that does not say its start once is still told from the next one', () => {
   const once = [members('a'), answered(), synced(V1), answered({ processStart: null })];
   expect(stateOf(run(V1, ...once))).toBe('ready');
