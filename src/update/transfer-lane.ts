@@ -109,11 +109,15 @@ export class LaneRun {
   /** Broadcasts everything, in so many milliseconds; never rejects. */
   async send(timeoutMs: number): Promise<void> {
     const { ledger, signal } = this.#attempt;
-    const { transfer, engines } = this.lane;
+    const { transfer, engines, totalBytes } = this.lane;
+    const { onProgress } = this.#options;
     if (this.#failing) return;
     try {
-      this.stats = await transfer.run(timeoutMs, ({ bytesSent }) => this.#options.onProgress(bytesSent));
-      this.#options.onProgress(this.lane.totalBytes);
+      this.stats = await transfer.run(timeoutMs, ({ bytesSent }) => {
+        if (bytesSent < totalBytes) onProgress(bytesSent);
+      });
+      // Once they have left, not when the last was issued: from now on nothing can be called off.
+      onProgress(totalBytes);
       this.#limitAnswers();
     } catch (error) {
       const cause = asWeightcastError(error, 'WC_NCCL_FAILED', { phase: 'transfer' });

@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest';
 import { startReferenceEngine } from '../../src/testing/index.js';
+import { scriptedProxy } from './proxy.js';
 import { answer, digestsOf, failedReport, isPaused, withBench } from './support.js';
 
 it('quarantines every engine when a receive fails in the middle, and resumes none', async () => {
@@ -143,6 +144,43 @@ it('leaves everybody on the old version when it is interrupted before the pause'
     const report = await failedReport(session.update(b, { signal: stop.signal }));
     expect(report).toMatchObject({ outcome: 'failed', error: { code: 'WC_UPDATE_ABORTED' } });
     expect(await isPaused(urls[0] as string)).toBe(false);
+  });
+});
+
+it('is not interrupted any more once everything was sent: the engines end on the new version', async () => {
+  await withBench(
+    { engines: 2, workers: 1, faults: { broadcastDelayMs: 200 } },
+    async ({ connect, urls, b }) => {
+      const stop = new AbortController();
+      const session = await connect({
+        onEvent: (event) => {
+          if (event.kind === 'progress' && event.phase === 'transfer' && event.bytes === event.totalBytes)
+            stop.abort();
+        },
+      });
+      const report = await session.update(b, { signal: stop.signal });
+      expect(stop.signal.aborted).toBe(true);
+      expect(report.engines.map(({ state, transport }) => [state, transport])).toEqual([
+        ['serving-new', 'nccl'],
+        ['serving-new', 'nccl'],
+      ]);
+      expect(await Promise.all(urls.map(isPaused))).toEqual([false, false]);
+      // Nothing was given up, the group neither.
+      expect((await session.update(b)).nccl?.reused).toBe(true);
+    },
+  );
+});
+
+it("does not take an engine that can't say when it was started for one that was restarted", async () => {
+  await withBench({ engines: 1, workers: 1 }, async ({ connect, urls, b, c }) => {
+    await using proxy = await scriptedProxy(urls[0] as string);
+    const session = await connect({ engines: [proxy.url], verify: 'none' });
+    await session.update(b);
+    proxy.on('/metrics', { kind: 'answer', status: 404, body: {} });
+    const silent = await session.update(c);
+    proxy.clear();
+    const again = await session.update(b);
+    for (const { notes } of [silent, again]) expect(notes.join()).not.toContain('was restarted');
   });
 });
 
