@@ -320,7 +320,7 @@ it('harms nobody when no engine will score the prompt: the update stands, unprov
 
 it('is interrupted by the close of its session like by a signal', async () => {
   await withBench(
-    { engines: 1, workers: 1, faults: { broadcastDelayMs: 200 } },
+    { engines: 1, workers: 1, layers: 60, faults: { broadcastDelayMs: 200 } },
     async ({ connect, engines, urls, b }) => {
       let closing: Promise<void> | undefined;
       const session: FleetSession = await connect({
