@@ -135,12 +135,20 @@ await lane('dynamo.vllm 1.6.1 over vllm 0.31.0', dynamoVllmPackages, (python) =>
   });
 
   test('a request cut by a pause by abort looks like one that stopped by itself', async () => {
-    const { answer } = await chatInFlight();
-    expect(await admin('pause_generation', { mode: 'abort' })).toMatchObject({ status: 'ok' });
-    const { reason, tokens } = await answer;
-    expect(reason).toBe('stop');
-    expect(tokens).toBeLessThan(LONG);
-    expect(await admin('resume_generation')).toMatchObject({ status: 'ok' });
+    const endings: object[] = [];
+    // A request may be over when the pause comes to its turn in the worker: then it was not cut, and the next one is.
+    for (let attempt = 0; attempt < 10; attempt += 1) {
+      const { answer } = await chatInFlight();
+      expect(await admin('pause_generation', { mode: 'abort' })).toMatchObject({ status: 'ok' });
+      const ended = await answer;
+      expect(await admin('resume_generation')).toMatchObject({ status: 'ok' });
+      endings.push(ended);
+      if (ended.reason === 'length' && ended.tokens === LONG) continue;
+      expect(ended.reason).toBe('stop');
+      expect(ended.tokens).toBeLessThan(LONG);
+      return;
+    }
+    expect(endings).toEqual([]);
   });
 
   test('NCCL, packed and per tensor, leaves exactly the model that files leave', async () => {
