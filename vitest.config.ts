@@ -15,5 +15,7 @@ export default defineConfig({
     pool: 'forks',
     testTimeout: 30_000,
     hookTimeout: 30_000,
+    // A second, which it is by default, is nothing on a shared machine.
+    expect: { poll: { timeout: 20_000 } },
   },
 });
