@@ -1,9 +1,10 @@
 /** Which backend a server is, by what it says to questions without effects: its routes, and how it says that it is well. */
 import { WeightcastError } from '../errors.js';
-import type { Exchange, Reply } from './admin.js';
+import type { Reply } from './admin.js';
 import type { EngineTarget, ExchangeOptions, HttpClient } from './http.js';
 import { isRecord } from './is-record.js';
 import { isPrimeRl, isShadowed } from './prime-rl/generation.js';
+import { listedRoutes, question } from './question.js';
 
 /** @throws WeightcastError WC_ENGINE_PROTOCOL when it is none that is known, and what the HTTP client throws */
 export async function detectBackend(
@@ -11,9 +12,10 @@ export async function detectBackend(
   target: EngineTarget,
   options: ExchangeOptions,
 ): Promise<'vllm' | 'prime-rl' | 'dynamo'> {
-  const ask = <T>(path: string, read: (reply: Reply) => T) => http.exchange(target, get(path, read), options);
+  const ask = <T>(path: string, read: (reply: Reply) => T) =>
+    http.exchange(target, question(`what it is (${path})`, path, read), options);
   const [routes, isVllm, isWorker] = await Promise.all([
-    ask('/openapi.json', routesOf),
+    ask('/openapi.json', listedRoutes),
     ask(
       '/version',
       ({ status, json }) => status === 200 && isRecord(json) && typeof json.version === 'string',
@@ -30,24 +32,6 @@ export async function detectBackend(
     engine: target.id,
     remedy: 'Name its backend: vllm=URL, prime-rl=URL, or dynamo=URL with the system port of a worker.',
   });
-}
-
-function get<T>(path: string, read: (reply: Reply) => T): Exchange<T> {
-  return {
-    operation: `what it is (${path})`,
-    method: 'GET',
-    path,
-    query: {},
-    body: null,
-    retryable: true,
-    budget: 'probe',
-    read,
-  };
-}
-
-function routesOf({ status, json }: Reply): ReadonlySet<string> | null {
-  const paths = status === 200 && isRecord(json) ? json.paths : undefined;
-  return isRecord(paths) ? new Set(Object.keys(paths)) : null;
 }
 
 /** A worker's system port: {"status":"ready","uptime":{…},"endpoints":{…}}, also with 503 (contracts/dynamo.md 1.2). */

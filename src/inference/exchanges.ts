@@ -1,7 +1,7 @@
 /** Inference calls as exchanges of the HTTP client: what to send, how much may come back, and what a refusal means. */
 import type { Exchange, Reply } from '../engines/admin.js';
 import type { AnswerLimits } from '../engines/answer.js';
-import { serverMessage } from '../engines/vllm/errors.js';
+import { serverMessage } from '../engines/vllm-native/errors.js';
 import { asWeightcastError, type ErrorCode, WeightcastError } from '../errors.js';
 import { dynamoChat } from './dynamo-chat.js';
 import { isToken } from './read.js';

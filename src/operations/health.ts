@@ -2,7 +2,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Exchange, ModelCard } from '../engines/admin.js';
 import { createHttpClient, type EngineTarget, type HttpClient } from '../engines/http.js';
-import { models } from '../engines/vllm/read.js';
+import { question } from '../engines/question.js';
+import { models } from '../engines/vllm-native/read.js';
 import { asWeightcastError, hasCode, WeightcastError } from '../errors.js';
 import { type EngineName, type OperationOptions, onEvery, targetsOf } from './engines.js';
 
@@ -80,21 +81,13 @@ async function look(
 }
 
 function openHealth(engine: string): Exchange<void> {
-  return {
-    ...probe('health', '/health'),
-    read: ({ status }) => {
-      if (status >= 200 && status < 300) return;
-      throw new WeightcastError('WC_ENGINE_HTTP', `health: the engine answered ${status}`, {
-        engine,
-        details: { operation: 'health', status },
-      });
-    },
-  };
-}
-
-function probe(operation: string, path: string) {
-  const nothing = { query: {}, body: null } as const;
-  return { operation, method: 'GET', path, ...nothing, retryable: true, budget: 'probe' } as const;
+  return question('health', '/health', ({ status }) => {
+    if (status >= 200 && status < 300) return;
+    throw new WeightcastError('WC_ENGINE_HTTP', `health: the engine answered ${status}`, {
+      engine,
+      details: { operation: 'health', status },
+    });
+  });
 }
 
 function unhealthy(waiting: ReadonlyMap<string, unknown>, timeoutMs: number): WeightcastError {
@@ -135,9 +128,8 @@ export async function listModels(
 function openModels(engine: string): Exchange<readonly ModelCard[]> {
   const operation = 'models';
   return {
-    ...probe(operation, '/v1/models'),
+    ...question(operation, '/v1/models', (reply) => models(reply, { engine, operation, route: 'open' })),
     at: 'inference',
-    read: (reply) => models(reply, { engine, operation, route: 'open' }),
   };
 }
 

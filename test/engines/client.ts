@@ -2,7 +2,7 @@
 import { expect } from 'vitest';
 import type { Exchange, Reply } from '../../src/engines/admin.js';
 import { createHttpClient, type HttpClient, type HttpClientOptions } from '../../src/engines/http.js';
-import { failure } from '../../src/engines/vllm/errors.js';
+import { failure } from '../../src/engines/vllm-native/errors.js';
 import { type ErrorCode, WeightcastError } from '../../src/errors.js';
 
 /** Back-off that no test notices. */

@@ -3,7 +3,8 @@ import type { ModelCard, PromptScore, Reply } from '../admin.js';
 import { parseBigJson, stringifyBigJson } from '../big-json.js';
 import { isRecord } from '../is-record.js';
 import { flattenPromptLogprobs } from '../prompt-logprobs.js';
-import { type FailedCall, failure, wrongBody } from './errors.js';
+import { wrongBody } from '../wrong-body.js';
+import { type FailedCall, failure } from './errors.js';
 
 export type Reader<T> = (reply: Reply, call: FailedCall) => T;
 

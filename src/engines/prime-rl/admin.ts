@@ -3,7 +3,8 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { Budget, Capabilities, EngineAdmin, Exchange, Patience } from '../admin.js';
-import * as vllm from '../vllm/read.js';
+import { question } from '../question.js';
+import * as vllm from '../vllm-native/read.js';
 import type { Generation } from './generation.js';
 import * as patience from './patience.js';
 import { healthy, joined, NO_ROUTE, type Reader, says, succeeded, unloaded } from './read.js';
@@ -53,16 +54,8 @@ export function primeRlAdmin({ engine, generation, broadcast, notes }: PrimeRlId
       read: (reply) => read(reply, failed),
     };
   };
-  const probe = <T>(operation: string, path: string, read: Reader<T>): Exchange<T> => ({
-    operation,
-    method: 'GET',
-    path,
-    query: {},
-    body: null,
-    retryable: true,
-    budget: 'probe',
-    read: (reply) => read(reply, { engine, operation, remedy: null }),
-  });
+  const probe = <T>(operation: string, path: string, read: Reader<T>): Exchange<T> =>
+    question(operation, path, (reply) => read(reply, { engine, operation, remedy: null }));
   /** A route of vLLM's own that development mode does not hide. */
   const open =
     <T>(read: vllm.Reader<T>): Reader<T> =>

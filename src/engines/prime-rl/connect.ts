@@ -3,7 +3,7 @@ import { WeightcastError } from '../../errors.js';
 import type { EngineAdmin, Exchange, Reply } from '../admin.js';
 import type { ConnectOptions } from '../connect.js';
 import type { EngineTarget, HttpClient } from '../http.js';
-import { isRecord } from '../is-record.js';
+import { listedRoutes, question } from '../question.js';
 import { type PrimeRlIdentity, primeRlAdmin } from './admin.js';
 import { failure } from './errors.js';
 import { type Generation, generationOf, isPrimeRl, isShadowed, TELLING_ROUTES } from './generation.js';
@@ -25,7 +25,7 @@ export async function connectPrimeRl(
   if (pause !== undefined && pause !== 'none')
     throw invalid(`pause=${pause}: only pause=none is known`, target);
   const routes =
-    (await http.exchange(target, listedRoutes(target), options)) ??
+    (await http.exchange(target, routesQuestion(target), options)) ??
     (await foundRoutes(http, target, options));
   if (isShadowed(routes)) throw shadowed(target);
   if (!isPrimeRl(routes)) throw notPrimeRl(target);
@@ -67,12 +67,10 @@ function notesOf(generation: Generation, broadcast: PrimeRlIdentity['broadcast']
   return notes;
 }
 
-/** Paths of the OpenAPI document; null when the server does not give one, which operators may choose. */
-function listedRoutes(target: EngineTarget): Exchange<ReadonlySet<string> | null> {
-  return probe('openapi', '/openapi.json', (reply) => {
+function routesQuestion(target: EngineTarget): Exchange<ReadonlySet<string> | null> {
+  return question('openapi', '/openapi.json', (reply) => {
     requireAccess(reply, target, 'openapi');
-    const paths = reply.status === 200 && isRecord(reply.json) ? reply.json.paths : undefined;
-    return isRecord(paths) ? new Set(Object.keys(paths)) : null;
+    return listedRoutes(reply);
   });
 }
 
@@ -86,7 +84,7 @@ async function foundRoutes(
     TELLING_ROUTES.map((route) =>
       http.exchange(
         target,
-        probe(route, route, (reply) => {
+        question(route, route, (reply) => {
           requireAccess(reply, target, route);
           return reply.status === 404 ? [] : [route];
         }),
@@ -100,10 +98,6 @@ async function foundRoutes(
 function requireAccess(reply: Reply, target: EngineTarget, operation: string): void {
   if (reply.status === 401 || reply.status === 403)
     throw failure(reply, { engine: target.id, operation, remedy: null });
-}
-
-function probe<T>(operation: string, path: string, read: (reply: Reply) => T): Exchange<T> {
-  return { operation, method: 'GET', path, query: {}, body: null, retryable: true, budget: 'probe', read };
 }
 
 function shadowed(target: EngineTarget): WeightcastError {

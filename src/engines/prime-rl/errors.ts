@@ -1,7 +1,7 @@
 /** What an answer of a prime-rl server that is not success means. Its own routes catch nothing: bodies are vLLM's, of any of its versions. */
 import { type ErrorCode, WeightcastError } from '../../errors.js';
 import type { Reply } from '../admin.js';
-import { serverMessage } from '../vllm/errors.js';
+import { serverMessage } from '../vllm-native/errors.js';
 import { workerMessage } from '../vllm-native/worker-message.js';
 
 export interface FailedCall {
@@ -30,14 +30,4 @@ function codeOf({ status }: Reply, message: string, operation: string): ErrorCod
   const isDead = message.includes('EngineDeadError') || message.includes('EngineCore encountered an issue');
   if (isDead || (status === 503 && operation === 'health')) return 'WC_ENGINE_DEAD';
   return 'WC_ENGINE_HTTP';
-}
-
-/** The error for a 200 whose body is not what this call gives. */
-export function wrongBody(reply: Reply, call: FailedCall, expected: string): WeightcastError {
-  const seen = reply.text.slice(0, 200);
-  return new WeightcastError(
-    'WC_ENGINE_PROTOCOL',
-    `${call.operation}: expected ${expected}, got ${seen === '' ? 'an empty body' : JSON.stringify(seen)}`,
-    { engine: call.engine, details: { operation: call.operation, status: reply.status } },
-  );
 }

@@ -2,8 +2,8 @@
 import type { Budget, EngineAdmin, Exchange, GroupSeat, PromptScore, WeightsUpdate } from '../admin.js';
 import { finishBody, initBody, startBody, updateBody } from '../vllm-native/bodies.js';
 import type { Dialect } from '../vllm-native/dialects.js';
-import type { FailedCall } from './errors.js';
-import * as read from './read.js';
+import type { FailedCall } from '../vllm-native/errors.js';
+import * as read from '../vllm-native/read.js';
 
 export interface VllmIdentity {
   /** For errors. */

@@ -1,13 +1,13 @@
 /** Finds out what a server is before anything with effects is sent to it. */
 import { WeightcastError } from '../../errors.js';
-import type { Exchange, Reply } from '../admin.js';
+import type { Exchange } from '../admin.js';
 import type { EngineTarget, ExchangeOptions, HttpClient } from '../http.js';
-import { isRecord } from '../is-record.js';
+import { listedRoutes, question } from '../question.js';
 import { type Selection, selectDialect } from '../vllm-native/dialects.js';
+import { type FailedCall, failure } from '../vllm-native/errors.js';
+import * as read from '../vllm-native/read.js';
 import { type VllmAdmin, vllmAdmin } from './admin.js';
 import { crossCheck, lacksAdminRoutes } from './cross-check.js';
-import { type FailedCall, failure } from './errors.js';
-import * as read from './read.js';
 
 /**
  * The admin operations of the server at `target`: its dialect by /version, held against the routes of /openapi.json.
@@ -21,7 +21,7 @@ export async function connectVllm(
 ): Promise<VllmAdmin> {
   const version = await http.exchange(target, versionProbe(target), options);
   const selection = selectDialect(version, target.id);
-  const routes = await http.exchange(target, routesProbe(), options);
+  const routes = await http.exchange(target, question('openapi', '/openapi.json', listedRoutes), options);
   const { dialect, notes } =
     routes === null
       ? await withoutRoutes(http, target, selection, options)
@@ -47,7 +47,7 @@ async function withoutRoutes(
   const call = { engine: target.id, operation: 'get_world_size', route: 'admin' } as const;
   await http.exchange(
     target,
-    probe(call.operation, '/get_world_size', (reply) => read.worldSize(reply, call)),
+    question(call.operation, '/get_world_size', (reply) => read.worldSize(reply, call)),
     options,
   );
   const note = 'the server does not list its routes (/openapi.json): the dialect is by version alone';
@@ -56,7 +56,7 @@ async function withoutRoutes(
 
 function versionProbe(target: EngineTarget): Exchange<string> {
   const call: FailedCall = { engine: target.id, operation: 'version', route: 'open' };
-  return probe(call.operation, '/version', (reply) => {
+  return question(call.operation, '/version', (reply) => {
     if (reply.status === 404) throw notVllm(target, failure(reply, call));
     return read.text('version')(reply, call);
   });
@@ -74,14 +74,6 @@ function notVllm(target: EngineTarget, cause: WeightcastError): WeightcastError 
   });
 }
 
-/** Paths of the OpenAPI document; null when the server does not give one, which operators may choose. */
-function routesProbe(): Exchange<ReadonlySet<string> | null> {
-  return probe('openapi', '/openapi.json', (reply) => {
-    const paths = reply.status === 200 && isRecord(reply.json) ? reply.json.paths : undefined;
-    return isRecord(paths) ? new Set(Object.keys(paths)) : null;
-  });
-}
-
 /**
  * True when anyone who reaches the server can pause it and change its weights: --api-key does not guard the admin routes.
  * Asks without credentials.
@@ -94,20 +86,7 @@ export function adminRoutesOpen(
   const stranger = { ...target, apiKey: null, headers: {} };
   return http.exchange(
     stranger,
-    probe('get_world_size', '/get_world_size', (reply) => reply.status === 200),
+    question('get_world_size', '/get_world_size', (reply) => reply.status === 200),
     options,
   );
-}
-
-function probe<T>(operation: string, path: string, readReply: (reply: Reply) => T): Exchange<T> {
-  return {
-    operation,
-    method: 'GET',
-    path,
-    query: {},
-    body: null,
-    retryable: true,
-    budget: 'probe',
-    read: readReply,
-  };
 }

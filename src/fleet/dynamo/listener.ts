@@ -1,6 +1,7 @@
 /** The RL listener of one Dynamo frontend: a port of its own, which the frontend opens only with DYN_ENABLE_RL (contracts/dynamo.md §2.1). */
 import type { Exchange, Reply } from '../../engines/admin.js';
 import type { EngineTarget, HttpClient } from '../../engines/http.js';
+import { question } from '../../engines/question.js';
 import { hasCode, WeightcastError } from '../../errors.js';
 import { type DynamoSnapshot, readSnapshot } from './answer.js';
 
@@ -127,21 +128,13 @@ function routes(
   listener: string,
   expected: Parameters<typeof readSnapshot>[2],
 ): Exchange<DynamoSnapshot | null> {
-  return {
-    operation: 'rl_workers',
-    method: 'GET',
-    path: ROUTE,
-    query: {},
-    body: null,
-    // Whoever asks asks again.
-    retryable: false,
-    budget: 'probe',
-    read: (reply) => {
-      if (reply.status === 404) return null;
-      if (reply.status !== 200) throw refused(reply, listener);
-      return readSnapshot(reply, listener, expected);
-    },
-  };
+  const ask = question('rl_workers', ROUTE, (reply) => {
+    if (reply.status === 404) return null;
+    if (reply.status !== 200) throw refused(reply, listener);
+    return readSnapshot(reply, listener, expected);
+  });
+  // Whoever asks asks again.
+  return { ...ask, retryable: false };
 }
 
 /** `{"error":"discovery_failed","message"}` with 500, or whatever a proxy says. */

@@ -2,8 +2,8 @@
 import { describe, expect, it } from 'vitest';
 import type { Exchange } from '../../../src/engines/admin.js';
 import { type VllmAdmin, vllmAdmin } from '../../../src/engines/vllm/admin.js';
-import { failure } from '../../../src/engines/vllm/errors.js';
 import { selectDialect } from '../../../src/engines/vllm-native/dialects.js';
+import { failure } from '../../../src/engines/vllm-native/errors.js';
 import { workerMessage } from '../../../src/engines/vllm-native/worker-message.js';
 import { type ErrorCode, WeightcastError } from '../../../src/errors.js';
 import { type Recorded, recorded, replyOf, VERSIONS, type Version } from './recordings.js';

@@ -2,7 +2,7 @@
 import { type ErrorCode, WeightcastError } from '../../errors.js';
 import type { Reply } from '../admin.js';
 import { isRecord } from '../is-record.js';
-import { workerMessage } from '../vllm-native/worker-message.js';
+import { workerMessage } from './worker-message.js';
 
 /** What the failed call was, for the message and for the cases where the route decides. */
 export interface FailedCall {
@@ -85,14 +85,4 @@ export function failure(reply: Reply, call: FailedCall): WeightcastError {
       ...(keepRefused ? { fallbackPauseMode: 'wait' } : {}),
     },
   });
-}
-
-/** The error for a 200 whose body is not what this call gives. */
-export function wrongBody(reply: Reply, call: FailedCall, expected: string): WeightcastError {
-  const seen = reply.text.slice(0, 200);
-  return new WeightcastError(
-    'WC_ENGINE_PROTOCOL',
-    `${call.operation}: expected ${expected}, got ${seen === '' ? 'an empty body' : JSON.stringify(seen)}`,
-    { engine: call.engine, details: { operation: call.operation, status: reply.status } },
-  );
 }

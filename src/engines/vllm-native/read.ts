@@ -2,7 +2,8 @@
 import type { Checksums, ModelCard, PromptScore, Reply } from '../admin.js';
 import { isRecord } from '../is-record.js';
 import { flattenPromptLogprobs } from '../prompt-logprobs.js';
-import { type FailedCall, failure, wrongBody } from './errors.js';
+import { wrongBody } from '../wrong-body.js';
+import { type FailedCall, failure } from './errors.js';
 
 export type Reader<T> = (reply: Reply, call: FailedCall) => T;
 
