@@ -1,9 +1,9 @@
 /** The requests that were recorded on real servers are what the clients send, and their answers are read. */
-import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import type { Reply } from '../../src/engines/admin.js';
 import { WeightcastError } from '../../src/errors.js';
 import { generateExchange, scoreExchange } from '../../src/inference/exchanges.js';
+import { vectorText } from '../engines/dynamo/recordings.js';
 import { recorded as recordedVllm, replyOf, VERSIONS } from '../engines/vllm/recordings.js';
 
 interface Recorded {
@@ -15,7 +15,7 @@ interface Recorded {
 }
 
 const dynamo = (name: string): readonly Recorded[] =>
-  JSON.parse(readFileSync(new URL(`../vectors/dynamo-1.6.1/${name}.json`, import.meta.url), 'utf8'));
+  JSON.parse(vectorText(`${name}.json`)) as readonly Recorded[];
 const TINY = dynamo('nvext_tiny');
 const MOCK = dynamo('nvext_mock');
 

@@ -5,7 +5,7 @@ import { initBody, startBody, updateBody } from '../vllm-native/bodies.js';
 import { type Dialect, selectDialect } from '../vllm-native/dialects.js';
 import { initBroadcasterBody, updateFromPathBody } from './prime-rl-rpc.js';
 import * as read from './read.js';
-import { type DynamoWorker, LORA_REMEDY, loraSource, WATCHDOG, workerParts } from './worker.js';
+import { type DynamoWorker, flushCache, LORA_REMEDY, loraSource, WATCHDOG, workerParts } from './worker.js';
 
 const TRANSFER = ['init_weights_update_group', 'update_weights_from_distributed'] as const;
 const DISK = 'update_weights_from_disk';
@@ -92,25 +92,10 @@ export function pythonAdmin(worker: DynamoWorker): EngineAdmin {
               ...tagOf(weightVersion ?? basename(directory)),
               engine_rpc: 'reload_weights',
             },
-            read: (reply, call) => {
-              ok(reply, call);
-              return null;
-            },
+            read: read.silently(ok),
           })
         : null,
-    // 'Cache flushed' is said whether or not running requests kept their blocks.
-    resetPrefixCache: () =>
-      routes.has('flush_cache')
-        ? calls.engine('flush_cache', {
-            operation: 'flush_cache',
-            budget: 'pause',
-            retryable: true,
-            read: (reply, call) => {
-              ok(reply, call);
-              return null;
-            },
-          })
-        : null,
+    resetPrefixCache: () => flushCache(calls, routes, ok),
     weightVersion: () =>
       capabilities.weightVersion
         ? calls.engine('get_weight_version', {

@@ -25,6 +25,14 @@ export function says(name: string, ...values: readonly unknown[]): Reader<void> 
   };
 }
 
+/** Success, and nothing to know beyond it. */
+export function silently(accepted: Reader<void>): Reader<null> {
+  return (reply, call) => {
+    accepted(reply, call);
+    return null;
+  };
+}
+
 /** SGLang's result, or its allow-listed routes'. */
 export const done: Reader<void> = (reply, call) => {
   const { success, status } = accepted(reply, call);

@@ -5,7 +5,7 @@ import type { EngineAdmin, PauseMode } from '../admin.js';
 import { selectDialect } from '../vllm-native/dialects.js';
 import * as read from './read.js';
 import { restLora } from './rest-lora.js';
-import { type DynamoWorker, workerParts } from './worker.js';
+import { type DynamoWorker, flushCache, workerParts } from './worker.js';
 
 const DISK = 'control/update_weights_from_disk';
 const SET_VERSION = 'control/update_weight_version';
@@ -83,24 +83,10 @@ export function sglangAdmin(worker: DynamoWorker): EngineAdmin {
               weight_version: weightVersion ?? basename(directory),
               flush_cache: !frozen,
             },
-            read: (reply, call) => {
-              read.done(reply, call);
-              return null;
-            },
+            read: read.silently(read.done),
           })
         : null,
-    resetPrefixCache: () =>
-      routes.has('flush_cache')
-        ? calls.engine('flush_cache', {
-            operation: 'flush_cache',
-            budget: 'pause',
-            retryable: true,
-            read: (reply, call) => {
-              read.done(reply, call);
-              return null;
-            },
-          })
-        : null,
+    resetPrefixCache: () => flushCache(calls, routes, read.done),
     weightVersion: () => null,
     setWeightVersion: (version) =>
       routes.has(SET_VERSION)

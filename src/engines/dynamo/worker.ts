@@ -37,6 +37,17 @@ export function loraSource(path: string): { readonly uri: string } {
   return { uri: pathToFileURL(path).href };
 }
 
+/** Resets the prefix cache; nobody says whether running requests kept their blocks. null where the route is not there. */
+export function flushCache(calls: Calls, routes: Routes, accepted: read.Reader<void>): Exchange<null> | null {
+  if (!routes.has('flush_cache')) return null;
+  return calls.engine('flush_cache', {
+    operation: 'flush_cache',
+    budget: 'pause',
+    retryable: true,
+    read: read.silently(accepted),
+  });
+}
+
 /** Some tokens are needed to talk at all; token_data replaces them. */
 const PLACEHOLDER = [{ role: 'user', content: '.' }];
 

@@ -9,23 +9,8 @@ import type { Steps } from '../../../weights/yielding.js';
 import { type Frame, sizesOf, type WirePlan } from './frame.js';
 import { stateDicts } from './prime-rl-dicts.js';
 import { type DtypeGroup, pickleMetadata } from './prime-rl-metadata.js';
+import { dtypeRefusal } from './pynccl-dtypes.js';
 import { type Encoding, refuseUnsendable } from './refusal.js';
-
-/**
- * What the receiver's communicator (vLLM's PyNcclCommunicator) has an NCCL type for; any other raises in the worker in the middle of the stream, and
- * the sender would wait for ever.
- */
-const SENDABLE: ReadonlySet<string> = new Set([
-  'int8',
-  'uint8',
-  'int32',
-  'int64',
-  'float16',
-  'float32',
-  'float64',
-  'bfloat16',
-  'float8_e4m3fn',
-]);
 
 /** Half of a character. */
 const UNPAIRED = /\p{Surrogate}/u;
@@ -33,11 +18,9 @@ const UNPAIRED = /\p{Surrogate}/u;
 const primeRl: Encoding = {
   name: 'prime-rl',
   option: null,
-  refusal: ({ name, dtype }) => {
-    if (dtype.torchName === null || !SENDABLE.has(dtype.torchName)) return `dtype ${dtype.name}`;
-    // As UTF-8 it would be another name.
-    return UNPAIRED.test(name) ? 'a name that is not Unicode text' : null;
-  },
+  refusal: ({ name, dtype }) =>
+    // A lone surrogate would be another name as UTF-8.
+    dtypeRefusal(dtype) ?? (UNPAIRED.test(name) ? 'a name that is not Unicode text' : null),
 };
 
 /**
