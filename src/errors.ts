@@ -4,7 +4,7 @@
  * A code names what went wrong; the fields say where (`engine`, `phase`) and what to do (`remedy`); `cause` keeps what lay below.
  */
 
-type Family = 'config' | 'weights' | 'native' | 'rendezvous' | 'engine' | 'update';
+type Family = 'config' | 'weights' | 'native' | 'rendezvous' | 'engine' | 'update' | 'publication';
 
 interface Entry {
   readonly family: Family;
@@ -153,6 +153,44 @@ export const ERRORS = {
   WC_VERIFY_MISMATCH: entry(
     'update',
     'The engine holds other bytes than were sent: heal it by a filesystem push, and report this.',
+  ),
+
+  // Versions in a publication directory
+  WC_PUBLISH_EXISTS: entry(
+    'publication',
+    'The version is there already: publish under another number, or remove that one first.',
+  ),
+  WC_PUBLISH_BUSY: entry(
+    'publication',
+    'Another publisher writes this version now: wait for it; what a dead one left is swept once the grace period is over.',
+  ),
+  WC_PUBLISH_SPACE: entry(
+    'publication',
+    'Make room (weightcast prune), or publish to another file system; nothing was written.',
+  ),
+  WC_FILE_WRITE: entry(
+    'publication',
+    'The file could not be written: see the message for why (space, quota, rights, a broken device).',
+  ),
+  WC_MANIFEST_INVALID: entry(
+    'publication',
+    'Nobody can rely on this version: publish it again, and see who else writes to the directory.',
+  ),
+  WC_VERSION_NOT_FOUND: entry(
+    'publication',
+    'No such version is published here: see what is, and whether its publisher still works.',
+  ),
+  WC_VERSION_CORRUPT: entry(
+    'publication',
+    'The files are not what their manifest says: publish the version again, and check the storage.',
+  ),
+  WC_DELTA_BASE: entry(
+    'publication',
+    'The delta belongs to other weights: apply the versions in their order, or start from a full one.',
+  ),
+  WC_DELTA_INVALID: entry(
+    'publication',
+    'The delta is damaged: publish the version again, in full or from its base.',
   ),
 } as const satisfies Record<string, Entry>;
 

@@ -128,6 +128,16 @@ export class JsonReader {
     return true;
   }
 
+  /** Opens an array; then call {@link element} until it returns false. */
+  openArray(): void {
+    this.#take(OPEN_BRACKET);
+  }
+
+  /** True when there is another element, which is next; false at the end of the array. */
+  element(first: boolean): boolean {
+    return this.#next(CLOSE_BRACKET, first);
+  }
+
   /** A short array of non-negative integers into `values`, as many as it holds at most; how many there were. */
   integers(values: Float64Array): number {
     this.#take(OPEN_BRACKET);
