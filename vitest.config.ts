@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
+import { UnfinishedReporter } from './test/unfinished.js';
 
 /** Claims and journals of the tests, also of processes that they kill: away from the user's own. */
 const state = mkdtempSync(join(tmpdir(), 'weightcast-state-'));
@@ -13,6 +14,7 @@ export default defineConfig({
     exclude: ['test/peers/**', 'test/teardown/**', 'node_modules/**'],
     env: { WEIGHTCAST_STATE_DIR: state },
     pool: 'forks',
+    reporters: ['default', new UnfinishedReporter()],
     testTimeout: 30_000,
     hookTimeout: 30_000,
     // A second, which it is by default, is nothing on a shared machine.

@@ -11,7 +11,7 @@ import type { ReferenceFaults } from './faults.js';
 import type { RecordedExchange } from './listen.js';
 import { Peer } from './peer.js';
 import type { PrimeRlFaults } from './prime-rl/faults.js';
-import { isRunning } from './processes.js';
+import { whileRunning } from './processes.js';
 import type { EngineState } from './server/core.js';
 import { isVllmVersion, VLLM_VERSIONS, type VllmVersion } from './server/profile.js';
 
@@ -83,6 +83,7 @@ export class ReferenceEngine {
   /** Resolves when the engine process has ended, however it did. */
   readonly exited: Promise<EngineExit>;
   readonly #record: ExchangeRecord;
+  readonly #running: readonly { readonly pid: number; readonly runs: () => boolean }[];
   readonly #child: ChildProcess;
   readonly #peer: Peer<never, RecordedExchange>;
 
@@ -101,6 +102,7 @@ export class ReferenceEngine {
     this.url = `http://${parts.host.includes(':') ? `[${parts.host}]` : parts.host}:${this.port}`;
     this.pid = parts.child.pid ?? 0;
     this.workers = parts.started.workers;
+    this.#running = parts.started.workers.map((pid) => ({ pid, runs: whileRunning(pid) }));
     this.vocabulary = parts.started.vocabulary;
     this.#record = parts.record;
     this.exited = parts.exited;
@@ -176,11 +178,11 @@ export class ReferenceEngine {
     const deadline = Date.now() + CLOSE_TIMEOUT_MS;
     await Promise.race([this.exited, sleep(CLOSE_TIMEOUT_MS, undefined, { ref: false })]);
     this.#child.kill('SIGKILL');
-    while (this.workers.some(isRunning) && Date.now() < deadline) {
+    while (this.#running.some(({ runs }) => runs()) && Date.now() < deadline) {
       await sleep(10);
     }
-    for (const worker of this.workers.filter(isRunning)) {
-      process.kill(worker, 'SIGKILL');
+    for (const { pid } of this.#running.filter(({ runs }) => runs())) {
+      process.kill(pid, 'SIGKILL');
     }
     await this.exited;
   }
