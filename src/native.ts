@@ -162,6 +162,49 @@ export interface NativeHash {
   cancel(): void;
 }
 
+/** Files to write, each from ranges that follow each other; the ranges are given as in NativePlan. Buffers may be of several communicators. */
+export interface WriteJob
+  extends Pick<
+    NativePlan,
+    | 'files'
+    | 'fileSizes'
+    | 'rangeKind'
+    | 'rangeSource'
+    | 'rangeOffset'
+    | 'rangeLength'
+    | 'deviceBuffers'
+    | 'hostBytes'
+  > {
+  /** Paths of files that do not exist. */
+  readonly targets: readonly string[];
+  /** targetRanges[i] ranges make target i. */
+  readonly targetRanges: Uint32Array;
+  /** Whether to compute the SHA-256 of each range. */
+  readonly digest: boolean;
+  /** Whether each target must be on stable storage (fdatasync) before it counts as written. */
+  readonly sync: boolean;
+  /** Threads; 0 takes one a core. */
+  readonly threads: number;
+}
+
+export interface NativeWriteStats {
+  readonly targets: number;
+  readonly bytes: number;
+  readonly elapsedMs: number;
+  /** Time spent in the stage, summed over threads. */
+  readonly readMs: number;
+  readonly hashMs: number;
+  readonly writeMs: number;
+  readonly syncMs: number;
+}
+
+export interface NativeWrite {
+  /** `digests`: 32 bytes a range, in order; empty without `digest`. */
+  readonly result: Promise<{ readonly digests: Uint8Array; readonly stats: NativeWriteStats }>;
+  /** `result` ends within a second, in WC_NATIVE_CLOSED unless it ended before. */
+  cancel(): void;
+}
+
 export interface Binding {
   /**
    * Opens both libraries off the event loop. null searches: a copy already loaded, the soname, the usual site-packages folders. The
@@ -177,6 +220,12 @@ export interface Binding {
     callLimitMs?: number | null,
   ): Promise<NativeRuntime>;
   sha256(job: HashJob, onProgress: ((bytes: number) => void) | null): NativeHash;
+  /**
+   * Creates and writes files, several at a time. Whatever the end, the files that were created stay (the caller removes what was not
+   * finished) and nothing is left open. Errors: WC_FILE_WRITE with `path`, `call`, `errno` and `errnoName` ('EEXIST', 'ENOSPC', …),
+   * WC_FILE_READ and WC_CHECKPOINT_CHANGED for the sources, those of a device read, WC_NATIVE_CLOSED after cancel().
+   */
+  write(job: WriteJob, onProgress: ((bytesWritten: number) => void) | null): NativeWrite;
 }
 
 /** What the module exports besides: how it makes its errors. */

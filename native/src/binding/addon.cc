@@ -5,6 +5,7 @@
 #include "binding/hash.h"
 #include "binding/runtime.h"
 #include "binding/transfer.h"
+#include "binding/write.h"
 
 namespace weightcast::binding {
 namespace {
@@ -45,8 +46,10 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   DeviceBuffer::define(env);
   TransferHandle::define(env);
   HashHandle::define(env);
+  WriteHandle::define(env);
   expose<open_runtime, true>(exports, "open");
   expose<start_hash>(exports, "sha256");
+  expose<start_write>(exports, "write");
   expose<use_errors>(exports, "useErrors");
   return exports;
 }

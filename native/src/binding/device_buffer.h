@@ -20,6 +20,7 @@ class DeviceBuffer {
 
   const std::shared_ptr<Communicator>& communicator() const { return communicator_; }
   BufferId id() const { return id_; }
+  std::uint64_t length() const { return length_; }
 
  private:
   Napi::Value byte_length(const Napi::CallbackInfo& info);

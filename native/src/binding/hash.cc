@@ -4,6 +4,7 @@
 
 #include "binding/arguments.h"
 #include "binding/plan.h"
+#include "binding/progress.h"
 #include "binding/values.h"
 
 namespace weightcast::binding {
@@ -32,15 +33,7 @@ Napi::Value start_hash(const Napi::CallbackInfo& info) {
   const auto result = promise<std::vector<Digest>>(
       info, to_digests,
       [&](Done<std::vector<Digest>> done, OperationId id) {
-        HashJob::Progress report;
-        if (on_progress.IsFunction()) {
-          report = [channel = Environment::of(info.Env()).channel(), id](std::uint64_t total) {
-            channel->post([id, total](Napi::Env env, Environment& environment) {
-              environment.report(env, id, [&](Napi::Env) { return Napi::Number::New(env, double(total)); });
-            });
-          };
-        }
-        job = HashJob::start(std::move(plan), std::move(report), std::move(done));
+        job = HashJob::start(std::move(plan), byte_progress(on_progress, id), std::move(done));
       },
       on_progress);
   if (job != nullptr) Environment::of(info.Env()).adopt(job);

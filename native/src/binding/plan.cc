@@ -41,6 +41,22 @@ std::vector<BufferId> to_buffers(Napi::Value value, const std::shared_ptr<Commun
   return buffers;
 }
 
+std::vector<DeviceSource> to_devices(Napi::Value value) {
+  const auto list = array(value, "deviceBuffers");
+  std::vector<DeviceSource> devices;
+  for (std::uint32_t i = 0; i < list.Length(); ++i) {
+    const auto& buffer = unwrap<DeviceBuffer>(list.Get(i));
+    devices.push_back({buffer.communicator(), buffer.id(), buffer.length()});
+  }
+  return devices;
+}
+
+bool flag(const Napi::Object& object, const char* name) {
+  const auto value = property(object, name);
+  if (!value.IsBoolean()) refuse(name, "a boolean");
+  return value.As<Napi::Boolean>();
+}
+
 template <class Element>
 std::vector<Element> copy(std::span<const Element> values) {
   return {values.begin(), values.end()};
@@ -92,6 +108,22 @@ HashPlan to_hash_plan(Napi::Value value) {
   if (named != plan.segments.size()) refuse("digestSegments", "the numbers of all segments");
   plan.threads = unsigned(integer(job, "threads", kMostThreads));
   return plan;
+}
+
+WritePlan to_write_plan(Napi::Value value) {
+  const auto job = object(value, "job");
+  return {
+      .files = texts(property(job, "files"), "files"),
+      .file_sizes = integers(property(job, "fileSizes"), "fileSizes"),
+      .ranges = to_ranges(job),
+      .devices = to_devices(property(job, "deviceBuffers")),
+      .host_bytes = copy(bytes(property(job, "hostBytes"), "hostBytes")),
+      .targets = texts(property(job, "targets"), "targets"),
+      .target_ranges = copy(words(property(job, "targetRanges"), "targetRanges")),
+      .digest = flag(job, "digest"),
+      .sync = flag(job, "sync"),
+      .threads = unsigned(integer(job, "threads", kMostThreads)),
+  };
 }
 
 }  // namespace weightcast::binding

@@ -4,6 +4,7 @@
 
 #include "core/communicator.h"
 #include "core/hash_job.h"
+#include "core/write_plan.h"
 #include "napi_config.h"
 
 namespace weightcast::binding {
@@ -13,5 +14,7 @@ namespace weightcast::binding {
 Plan to_plan(Napi::Value value, const std::shared_ptr<Communicator>& communicator);
 /// HashJob of src/native.ts. @throws Error(WC_NATIVE_ARGUMENT)
 HashPlan to_hash_plan(Napi::Value value);
+/// WriteJob of src/native.ts. @throws Error(WC_NATIVE_ARGUMENT)
+WritePlan to_write_plan(Napi::Value value);
 
 }  // namespace weightcast::binding

@@ -27,6 +27,7 @@ inline constexpr const char* kLimit = "WC_NATIVE_LIMIT";
 inline constexpr const char* kArgument = "WC_NATIVE_ARGUMENT";
 inline constexpr const char* kThreadRefused = "WC_THREAD_REFUSED";
 inline constexpr const char* kFileRead = "WC_FILE_READ";
+inline constexpr const char* kFileWrite = "WC_FILE_WRITE";
 inline constexpr const char* kCheckpointChanged = "WC_CHECKPOINT_CHANGED";
 inline constexpr const char* kConfig = "WC_CONFIG_INVALID";
 }  // namespace code

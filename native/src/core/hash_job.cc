@@ -8,6 +8,8 @@
 #include <numeric>
 #include <thread>
 
+#include "core/lane_pair.h"
+
 namespace weightcast {
 namespace {
 
@@ -82,23 +84,12 @@ void HashJob::fail(const Error& error) {
 }
 
 void HashJob::work() {
-  constexpr std::size_t kBlock = 64;
   try {
     HashLane a(files_), b(files_);
     while (!cancelled_ && !failed_) {
       const bool has_a = feed(a), has_b = feed(b);
       if (!has_a && !has_b) break;
-      const std::size_t both = std::min(a.ready(), b.ready()) / kBlock * kBlock;
-      if (both > 0) {
-        HashLane::hash_both(a, b, both);
-        advance(2 * both);
-        continue;
-      }
-      // One has ended, or has less than a block left: the other stays at a block's boundary.
-      HashLane& lane = has_a && (!has_b || a.ready() < b.ready()) ? a : b;
-      const std::size_t rest = lane.ready();
-      lane.hash(rest);
-      advance(rest);
+      advance(hash_ready(a, has_a, b, has_b));
     }
   } catch (...) {
     fail(current_error());

@@ -14,7 +14,10 @@ Error bad(const std::string& message) { return Error(code::kArgument, "plan: " +
 
 class LayoutBuilder {
  public:
-  explicit LayoutBuilder(const Plan& plan) : plan_(plan) { layout_.frames.reserve(plan.frame_ranges.size()); }
+  explicit LayoutBuilder(const Plan& plan)
+      : plan_(plan), sources_{plan.file_sizes, plan.device_buffers.size(), plan.host_bytes.size()} {
+    layout_.frames.reserve(plan.frame_ranges.size());
+  }
 
   Layout build() {
     std::size_t range = 0;
@@ -33,7 +36,7 @@ class LayoutBuilder {
   void add_frame(std::size_t frame, std::size_t begin, std::size_t end) {
     std::uint64_t length = 0;
     for (std::size_t i = begin; i < end; ++i) {
-      check(plan_.ranges[i], i);
+      expect_inside(plan_.ranges[i], i, sources_);
       length += plan_.ranges[i].length;
       if (length > plan_.staging.slot_bytes) {
         throw bad("frame " + std::to_string(frame) + " is larger than a slot of " +
@@ -52,30 +55,6 @@ class LayoutBuilder {
     }
     used_ = at;
     payload_ += length;
-  }
-
-  void check(const Range& range, std::size_t index) const {
-    std::uint64_t size = 0;
-    switch (range.kind) {
-      case RangeKind::file:
-        if (range.source >= plan_.files.size())
-          throw bad("range " + std::to_string(index) + " names no file");
-        size = plan_.file_sizes[range.source];
-        break;
-      case RangeKind::device:
-        if (range.source >= plan_.device_buffers.size()) {
-          throw bad("range " + std::to_string(index) + " names no device buffer");
-        }
-        return;  // the buffers check their own bounds
-      case RangeKind::host:
-        size = plan_.host_bytes.size();
-        break;
-      default:
-        throw bad("range " + std::to_string(index) + " has no such kind");
-    }
-    if (range.offset > size || range.length > size - range.offset) {
-      throw bad("range " + std::to_string(index) + " reaches beyond the end of its source");
-    }
   }
 
   void add_range(const Range& range, std::uint64_t slot_offset) {
@@ -127,6 +106,7 @@ class LayoutBuilder {
   }
 
   const Plan& plan_;
+  const Sources sources_;
   Layout layout_;
   std::uint64_t used_ = 0;
   std::uint64_t payload_ = 0;
@@ -134,6 +114,28 @@ class LayoutBuilder {
 };
 
 }  // namespace
+
+void expect_inside(const Range& range, std::size_t index, const Sources& sources) {
+  const auto name = "range " + std::to_string(index);
+  std::uint64_t size = 0;
+  switch (range.kind) {
+    case RangeKind::file:
+      if (range.source >= sources.file_sizes.size()) throw bad(name + " names no file");
+      size = sources.file_sizes[range.source];
+      break;
+    case RangeKind::device:
+      if (range.source >= sources.device_buffers) throw bad(name + " names no device buffer");
+      return;
+    case RangeKind::host:
+      size = sources.host_bytes;
+      break;
+    default:
+      throw bad(name + " has no such kind");
+  }
+  if (range.offset > size || range.length > size - range.offset) {
+    throw bad(name + " reaches beyond the end of its source");
+  }
+}
 
 Layout lay_out(const Plan& plan) {
   const auto& staging = plan.staging;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,16 @@ struct Plan {
   StagingSize staging;
   int root;
 };
+
+/// How much there is to take ranges from.
+struct Sources {
+  std::span<const std::uint64_t> file_sizes;
+  std::size_t device_buffers;  ///< which check their own bounds
+  std::uint64_t host_bytes;
+};
+
+/// @throws Error(WC_NATIVE_ARGUMENT) when a range, the `index`-th, lies outside its source.
+void expect_inside(const Range& range, std::size_t index, const Sources& sources);
 
 /// Bytes that go to a place in pinned memory.
 struct Read {

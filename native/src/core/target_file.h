@@ -1,0 +1,36 @@
+// A file that this process creates and nobody else has: written once, at any offset, then closed.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace weightcast {
+
+class TargetFile {
+ public:
+  /// Creates it; what exists already is never opened. All that fails here is Error(WC_FILE_WRITE) with `path`,
+  /// `call`, `errno` and `errnoName` in its details.
+  explicit TargetFile(std::string path);
+  /// Closes without asking how that went: for files that are given up.
+  ~TargetFile();
+  TargetFile(const TargetFile&) = delete;
+  TargetFile& operator=(const TargetFile&) = delete;
+
+  const std::string& path() const { return path_; }
+
+  /// Reserves the space, or fails with ENOSPC before anything is written. False when the file system can't
+  /// reserve: NFS before 4.2, most FUSE mounts. Those of object stores take bytes in order only.
+  bool preallocate(std::uint64_t size);
+  void write(const void* bytes, std::size_t length, std::uint64_t offset);
+  /// The bytes and the size are on stable storage afterwards.
+  void sync();
+  /// NFS and quotas tell only here that something was not written.
+  void close();
+
+ private:
+  std::string path_;
+  int descriptor_ = -1;
+};
+
+}  // namespace weightcast
