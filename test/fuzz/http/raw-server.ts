@@ -27,10 +27,13 @@ export async function withRawServer(
 export const head = (headers: readonly string[], status = '200 OK'): string =>
   [`HTTP/1.1 ${status}`, ...headers, '', ''].join('\r\n');
 
-/** Writes `chunk` for as long as it is taken. */
+/**
+ * Writes `chunk` for as long as it is taken. A write that failed calls back before its socket counts as destroyed, and so does at once whatever is written
+ * from there: without a look at the error that goes round until the memory is full.
+ */
 export function endlessly(socket: Socket, chunk: string | Uint8Array): void {
-  const more = (): void => {
-    if (!socket.destroyed) socket.write(chunk, more);
+  const more = (error?: Error | null): void => {
+    if (!error && !socket.destroyed) socket.write(chunk, more);
   };
   more();
 }
