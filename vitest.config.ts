@@ -1,5 +1,5 @@
 import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
 import { UnfinishedReporter } from './test/unfinished.js';
@@ -14,6 +14,8 @@ export default defineConfig({
     exclude: ['test/peers/**', 'test/teardown/**', 'node_modules/**'],
     env: { WEIGHTCAST_STATE_DIR: state },
     pool: 'forks',
+    // Most tests wait for processes of their own: one at a time leaves a core idle.
+    maxWorkers: Math.max(2, availableParallelism() - 1),
     reporters: ['default', new UnfinishedReporter()],
     testTimeout: 30_000,
     hookTimeout: 30_000,
