@@ -1,8 +1,10 @@
 /**
- * The JSON header of a safetensors file, by the rules that the reference library (Rust safetensors 0.8.0) enforces; test/weights/vectors
- * holds what that library was seen to accept and refuse. Stricter than it, on purpose: a duplicate key of any kind, white space before
- * the first brace (the format forbids it, the library lets it pass), a tensor written as a list, more than 64 dimensions, and numbers above
- * 2^53 are refused.
+ * The JSON header of a safetensors file, by the rules that the reference library (Rust safetensors 0.8.0) enforces. Whatever that library refuses is
+ * refused here. Stricter than it, on purpose: a duplicate key of any kind and at any depth, white space before the first brace (the format
+ * forbids both, the library lets them pass), a tensor written as a list or its dtype as an object (serde takes those for the same), more than
+ * 64 dimensions, numbers above 2^53, and the bounds on what nobody reads: keys above 64 KiB, 100,000 entries of metadata, 1,000 unknown fields of a tensor,
+ * 100,000 keys in one of them and numbers of 400 characters. test/weights/vectors holds what the library was seen to accept and refuse;
+ * test/peers/safetensors-fuzz.test.ts asks it about random files, and `npm run fuzz:safetensors` about millions of them.
  */
 import { isUtf8 } from 'node:buffer';
 import { byteOrder } from './header/byte-order.js';
@@ -17,6 +19,9 @@ export type { HeaderColumns } from './header/columns.js';
 export { HeaderError } from './header/error.js';
 export { tensorsOf } from './header/tensors.js';
 
+export const LENGTH_BYTES = 8;
+/** The reference library's limit. */
+const MAX_HEADER_BYTES = 100_000_000;
 const MAX_NAME_BYTES = 1 << 16;
 const TENSORS_PER_STEP = 64;
 const MEMBERS_PER_STEP = 16;
@@ -24,6 +29,22 @@ const MAX_METADATA = 100_000;
 const OPEN_BRACE = 0x7b;
 const SMALL_N = 0x6e;
 const METADATA = new TextEncoder().encode('__metadata__');
+
+/**
+ * How many bytes of JSON follow the first 8 of a file of `fileBytes` bytes.
+ *
+ * @throws HeaderError
+ */
+export function headerLength(prefix: Buffer, fileBytes: number): number {
+  const length = prefix.readBigUInt64LE();
+  if (length > BigInt(MAX_HEADER_BYTES)) {
+    throw new HeaderError(`a header of ${length} bytes: the format allows ${MAX_HEADER_BYTES}`, null);
+  }
+  if (length > BigInt(fileBytes - LENGTH_BYTES)) {
+    throw new HeaderError(`a header of ${length} bytes in a file of ${fileBytes} bytes`, null);
+  }
+  return Number(length);
+}
 
 /**
  * Parses a header and holds its offsets against the `dataBytes` bytes that follow it in the file.

@@ -7,6 +7,10 @@ import type { Steps } from './yielding.js';
 
 /** Deepest nesting of a skipped value, as serde_json (and so the reference safetensors reader) has it. */
 const MAX_DEPTH = 125;
+/** Keys of one skipped value: each is remembered, so that none comes twice. */
+const MAX_SKIPPED_KEYS = 100_000;
+/** Characters of a key in a message. */
+const SHOWN_KEY = 200;
 /** Bytes scanned between two yields. */
 const STRIDE = 1 << 18;
 
@@ -298,9 +302,11 @@ export class JsonReader {
     return value;
   }
 
-  /** Walks over any value, checking that it is one. */
+  /** Walks over any value, checking that it is one and that no object in it has a key twice. */
   *skip(): Steps<void> {
     const closers: number[] = [];
+    const keys: Set<string>[] = [];
+    let keyCount = 0;
     let first = false;
     let since = this.#at;
     do {
@@ -311,12 +317,17 @@ export class JsonReader {
       const close = closers.at(-1);
       if (close !== undefined) {
         if (!this.#next(close, first)) {
-          closers.pop();
+          if (closers.pop() === CLOSE_BRACE) keys.pop();
           first = false;
           continue;
         }
         if (close === CLOSE_BRACE) {
-          yield* this.longString();
+          const at = this.#at;
+          const key = yield* this.longString();
+          const known = keys.at(-1) as Set<string>;
+          if (known.has(key)) this.fail(`a second ${JSON.stringify(key.slice(0, SHOWN_KEY))}`, at);
+          if (++keyCount > MAX_SKIPPED_KEYS) this.fail(`more than ${MAX_SKIPPED_KEYS} keys in one value`, at);
+          known.add(key);
           this.#take(COLON);
         }
       }
@@ -326,6 +337,7 @@ export class JsonReader {
         if (closers.length === MAX_DEPTH) this.fail('a value nested too deeply');
         this.#at += 1;
         closers.push(byte === OPEN_BRACE ? CLOSE_BRACE : CLOSE_BRACKET);
+        if (byte === OPEN_BRACE) keys.push(new Set());
         first = true;
       } else if (byte === QUOTE) {
         yield* this.longString();

@@ -2,14 +2,19 @@
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { WeightcastError } from '../errors.js';
 import { parseOnThread } from './header/thread.js';
-import { type HeaderColumns, HeaderError, metadataOf, parseHeader, tensorsOf } from './header.js';
+import {
+  type HeaderColumns,
+  HeaderError,
+  headerLength,
+  LENGTH_BYTES,
+  metadataOf,
+  parseHeader,
+  tensorsOf,
+} from './header.js';
 import type { Tensor } from './tensor.js';
 import { stampOf } from './unchanged.js';
 import { runInSlices } from './yielding.js';
 
-const LENGTH_BYTES = 8;
-/** The reference library's limit. */
-const MAX_HEADER_BYTES = 100_000_000;
 /** Starting a thread takes as long as parsing this much. */
 const THREAD_BYTES = 1 << 20;
 
@@ -48,6 +53,7 @@ export async function readSafetensorsHeader(
     raw = await readRaw(path);
   } catch (error) {
     if (error instanceof WeightcastError) throw error;
+    if (error instanceof HeaderError) throw invalid(path, error.message);
     throw new WeightcastError('WC_FILE_READ', `${path}: ${(error as Error).message}`, {
       cause: error,
       details: { path, code: (error as NodeJS.ErrnoException).code ?? null },
@@ -89,14 +95,7 @@ async function readRaw(path: string): Promise<RawHeader> {
   const byteLength = Number(status.size);
   if (byteLength < LENGTH_BYTES) throw invalid(path, `${byteLength} bytes: too short for a header`);
   const prefix = await readExactly(file, path, LENGTH_BYTES, 0);
-  const length = prefix.readBigUInt64LE();
-  if (length > BigInt(MAX_HEADER_BYTES)) {
-    throw invalid(path, `a header of ${length} bytes: the format allows ${MAX_HEADER_BYTES}`);
-  }
-  if (length > BigInt(byteLength - LENGTH_BYTES)) {
-    throw invalid(path, `a header of ${length} bytes in a file of ${byteLength} bytes`);
-  }
-  const header = await readExactly(file, path, Number(length), LENGTH_BYTES);
+  const header = await readExactly(file, path, headerLength(prefix, byteLength), LENGTH_BYTES);
   return { header, byteLength, stamp: stampOf(status) };
 }
 

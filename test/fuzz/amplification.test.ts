@@ -35,6 +35,10 @@ describe('bounded, however much is in it', () => {
 
   test.each([
     [`{"a":{${members(1_001, '0')}}}`, /more than 1000 unknown fields/],
+    [
+      `{"a":{"x":[{${members(60_000, '0')}},{${members(60_000, '0')}}]}}`,
+      /more than 100000 keys in one value/,
+    ],
     [`{"__metadata__":{${members(100_001, '""')}}}`, /more than 100000 entries/],
   ])('a header', { timeout: 120_000 }, (json, message) => {
     const thrown = error(() => finish(parseHeader(Buffer.from(json), 0)));

@@ -24,6 +24,7 @@ const STRICTER = new Set([
   'dup metadata key',
   'dup by escape',
   'dup unknown field',
+  'dup deep in unknown',
   'seq form',
   'enum form',
   'huge dim zero',

@@ -16,16 +16,21 @@ export function* byteOrder(rows: Rows, dataBytes: number): Steps<Uint32Array<Arr
   const empty = new Map<number, number[]>();
   let placed = 0;
   let position = 0;
-  let last = -1;
   let steps = 0;
-  for (let row = 0; row < rows.count; row += 1) {
+  for (; placed < rows.count && rows.begins[placed] === position; placed += 1) {
+    if (++steps % ROWS_PER_STEP === 0) yield;
+    order[placed] = placed;
+    position = rows.ends[placed] as number;
+  }
+  if (yield* anyEmptyBefore(rows, placed, position)) {
+    placed = 0;
+    position = 0;
+  }
+  let last = placed - 1;
+  for (let row = placed; row < rows.count; row += 1) {
     if (++steps % ROWS_PER_STEP === 0) yield;
     const begin = rows.begins[row] as number;
-    if (begin === position && starting.size === 0 && empty.size === 0) {
-      order[placed++] = row;
-      position = rows.ends[row] as number;
-      last = row;
-    } else if (begin === (rows.ends[row] as number)) {
+    if (begin === (rows.ends[row] as number)) {
       const others = empty.get(begin);
       if (others === undefined) empty.set(begin, [row]);
       else others.push(row);
@@ -57,6 +62,16 @@ export function* byteOrder(rows: Rows, dataBytes: number): Steps<Uint32Array<Arr
     );
   }
   return order;
+}
+
+/** Whether a tensor of no bytes, which may be listed anywhere, belongs between those that were placed as they are listed. */
+function* anyEmptyBefore(rows: Rows, from: number, position: number): Steps<boolean> {
+  for (let row = from; row < rows.count; row += 1) {
+    if (row % ROWS_PER_STEP === 0) yield;
+    const begin = rows.begins[row] as number;
+    if (begin < position && begin === rows.ends[row]) return true;
+  }
+  return false;
 }
 
 function* astray(

@@ -4,7 +4,8 @@ import type { JsonReader } from '../json.js';
 import type { Row } from './columns.js';
 
 const MAX_NAME_BYTES = 1 << 16;
-const MAX_DTYPE_BYTES = 64;
+/** Of its name where every character is an escape, and more. */
+const MAX_DTYPE_BYTES = 128;
 const MAX_DIMENSIONS = 64;
 /** Fields of one tensor that nobody knows: each has to be remembered, so that none comes twice. */
 const MAX_UNKNOWN = 1000;
@@ -31,9 +32,25 @@ export function emptyRow(): Row {
 
 /** Bits that a row's dtype and shape take; above 2^53 only that they are. */
 export function bitsOf({ dtype, dimensions, rank }: Row): number {
-  let { bits } = DTYPE_LIST[dtype] as DType;
-  for (let i = 0; i < rank && bits <= Number.MAX_SAFE_INTEGER; i += 1) bits *= dimensions[i] as number;
-  return bits;
+  let elements = 1;
+  for (let i = 0; i < rank; i += 1) {
+    elements *= dimensions[i] as number;
+    if (elements > Number.MAX_SAFE_INTEGER) {
+      elements = elementsOf(dimensions.subarray(0, rank));
+      break;
+    }
+  }
+  return elements * (DTYPE_LIST[dtype] as DType).bits;
+}
+
+/** As the reference library counts: 64 bits hold every product on the way, also of a shape that has a 0 further on. */
+function elementsOf(dimensions: Float64Array): number {
+  let elements = 1n;
+  for (const dimension of dimensions) {
+    elements *= BigInt(dimension);
+    if (elements >= 1n << 64n) return Number.POSITIVE_INFINITY;
+  }
+  return Number(elements);
 }
 
 /** Reads tensors in any form that JSON allows. */
