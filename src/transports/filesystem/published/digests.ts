@@ -1,0 +1,108 @@
+/** The bytes of a version, held against the digests of its manifest. */
+import { createHash, randomInt } from 'node:crypto';
+import { join } from 'node:path';
+import { asWeightcastError } from '../../../errors.js';
+import { type HashJob, native } from '../../../native.js';
+import type { Manifest } from '../manifest.js';
+import { corrupt } from './files.js';
+
+const EMPTY = createHash('sha256').digest('hex');
+const DIGEST_BYTES = 32;
+/** A sample has one tensor in so many, and no fewer than this. */
+const SAMPLE = { oneIn: 16, atLeast: 8 };
+
+export interface Digested {
+  /** For errors: a tensor's name, or which part of the file. */
+  readonly what: string;
+  readonly file: string;
+  readonly offset: number;
+  readonly byteLength: number;
+  readonly sha256: string;
+}
+
+/** What the manifest has digests of: headers, files, and tensors, which are all or some of them, drawn anew each time. */
+export function digestedRanges(manifest: Manifest, amount: 'all' | 'sample'): readonly Digested[] {
+  const headers = manifest.shards.map(
+    ({ name, headerByteLength, headerSha256 }): Digested => ({
+      ...{ what: 'its header', file: name, offset: 0, byteLength: headerByteLength, sha256: headerSha256 },
+    }),
+  );
+  const files = manifest.files.map(
+    ({ name, byteLength, sha256 }): Digested => ({
+      ...{ what: 'the file', file: name, offset: 0, byteLength, sha256 },
+    }),
+  );
+  const tensors = manifest.shards.flatMap((shard) =>
+    shard.tensors.flatMap(({ name, offset, byteLength, sha256 }): readonly Digested[] =>
+      sha256 === null ? [] : [{ what: `tensor ${name}`, file: shard.name, offset, byteLength, sha256 }],
+    ),
+  );
+  return [...headers, ...files, ...(amount === 'all' ? tensors : drawn(tensors))];
+}
+
+function drawn(tensors: readonly Digested[]): readonly Digested[] {
+  const left = [...tensors];
+  const wanted = Math.min(left.length, Math.max(SAMPLE.atLeast, Math.ceil(left.length / SAMPLE.oneIn)));
+  return Array.from({ length: wanted }, () => left.splice(randomInt(left.length), 1)[0] as Digested);
+}
+
+export interface DigestCheck {
+  readonly signal: AbortSignal | null;
+  readonly onProgress?: ((bytes: number, totalBytes: number) => void) | undefined;
+}
+
+/**
+ * Hashes the ranges of files in a folder, off the event loop.
+ *
+ * @throws WeightcastError WC_VERSION_CORRUPT naming the first that is not what it should be; WC_FILE_READ
+ */
+export async function requireDigests(
+  folder: string,
+  ranges: readonly Digested[],
+  { signal, onProgress }: DigestCheck,
+): Promise<void> {
+  const empty = ranges.find(({ byteLength, sha256 }) => byteLength === 0 && sha256 !== EMPTY);
+  if (empty !== undefined) throw mismatch(folder, empty, EMPTY);
+  const filled = ranges.filter(({ byteLength }) => byteLength > 0);
+  if (filled.length === 0) return;
+  signal?.throwIfAborted();
+  const totalBytes = filled.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  const hash = native().sha256(hashJob(folder, filled), (bytes) => onProgress?.(bytes, totalBytes));
+  const cancel = () => hash.cancel();
+  signal?.addEventListener('abort', cancel, { once: true });
+  let found: Buffer;
+  try {
+    found = Buffer.from(await hash.result);
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw asWeightcastError(error, 'WC_FILE_READ');
+  } finally {
+    signal?.removeEventListener('abort', cancel);
+  }
+  for (const [index, range] of filled.entries()) {
+    const digest = found.toString('hex', index * DIGEST_BYTES, (index + 1) * DIGEST_BYTES);
+    if (digest !== range.sha256) throw mismatch(folder, range, digest);
+  }
+}
+
+function mismatch(folder: string, { what, file, sha256 }: Digested, found: string): Error {
+  const path = join(folder, file);
+  const facts = { expected: sha256, found, bytes: true };
+  return corrupt(path, `${what} has the digest ${found}, and the manifest says ${sha256}`, facts);
+}
+
+function hashJob(folder: string, ranges: readonly Digested[]): HashJob {
+  const files = [...new Set(ranges.map(({ file }) => file))];
+  const indices = new Map(files.map((file, index) => [file, index]));
+  const sizes = Float64Array.from(ranges, ({ byteLength }) => byteLength);
+  return {
+    files: files.map((file) => join(folder, file)),
+    segmentFile: Uint32Array.from(ranges, ({ file }) => indices.get(file) ?? 0),
+    segmentOffset: Float64Array.from(ranges, ({ offset }) => offset),
+    segmentBlockBytes: sizes,
+    segmentStrideBytes: sizes,
+    segmentBlocks: new Float64Array(ranges.length).fill(1),
+    digestSegments: new Uint32Array(ranges.length).fill(1),
+    threads: 0,
+  };
+}
