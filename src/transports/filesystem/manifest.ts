@@ -2,6 +2,7 @@
  * The manifest of a published version: what it is, and the size and digest of every byte of it. Written last and never changed, so whoever finds one has a
  * whole version; nothing else in the folder is believed. This is the one place that writes and reads it.
  */
+import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -22,6 +23,8 @@ const FORMAT = 'weightcast-manifest';
 const FORMAT_VERSION = 1;
 const LIMITS = { depth: 8, values: 8_000_000, stringBytes: 1 << 16 };
 const TENSORS_PER_STEP = 64;
+/** A link would lead anywhere, and opening a pipe waits for its writer. */
+const READ_NO_OTHER = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
 const size = z.number().refine(isVersion);
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
@@ -192,11 +195,12 @@ export async function readManifest(
 
 async function readBytes(path: string): Promise<Buffer> {
   try {
-    await using file = await open(path, 'r');
+    await using file = await open(path, READ_NO_OTHER);
     return await readWhole(file, path);
   } catch (error) {
     if (hasCode(error, 'WC_MANIFEST_INVALID')) throw error;
     const { code, message } = error as NodeJS.ErrnoException;
+    if (code === 'ELOOP') throw invalid(path, 'a symbolic link');
     // ESTALE is how NFS says that it was removed.
     const gone = code === 'ENOENT' || code === 'ENOTDIR' || code === 'ESTALE';
     throw new WeightcastError(
