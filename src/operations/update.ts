@@ -3,6 +3,7 @@ import { basename, resolve } from 'node:path';
 import type { Exchange, PauseMode } from '../engines/admin.js';
 import { asWeightcastError, WeightcastError } from '../errors.js';
 import { onAll } from '../fleet/engine.js';
+import { type HeldFolder, holdPublished } from '../transports/filesystem/published/hold.js';
 import {
   type ConnectedEngine,
   type EngineName,
@@ -76,6 +77,7 @@ export async function updateWeights(
     const updates = new Map(
       connected.map((engine) => [engine.id, updateOf(engine, directory, weightVersion, options)]),
     );
+    await using _held = options.from === 'broadcast' ? null : await held(directory, options);
     await pauseOrResume(connected, options);
     const updated = await onAll(connected, async (engine) => {
       await engine.call(updates.get(engine.id) as Exchange<unknown>, { signal: null });
@@ -189,10 +191,16 @@ export function loadLoraAdapter(
 ): Promise<void> {
   const directory = resolve(path);
   return withEngines(engines, options, async (connected) => {
+    await using _held = await held(directory, options);
     await onEvery(connected, (engine) =>
       engine.call(engine.admin.loadLoraAdapter({ name, path: directory })),
     );
   });
+}
+
+/** What weightcast has published is looked at before anybody is asked to load it, and stays there meanwhile. */
+function held(directory: string, { signal, onLog }: OperationOptions): Promise<HeldFolder | null> {
+  return holdPublished(directory, { signal, onNote: onLog });
 }
 
 /** @throws WeightcastError of the first that failed; `details.done` names those that no longer have it */

@@ -6,6 +6,7 @@ import { access } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { asWeightcastError, WeightcastError } from '../errors.js';
 import { type EngineLink, onAll } from '../fleet/engine.js';
+import { holdPublished } from '../transports/filesystem/published/hold.js';
 
 export interface AdapterOptions {
   /** The adapter's own name: 'policy' is served as 'policy-v17'. */
@@ -28,7 +29,7 @@ const FILES = ['adapter_config.json', 'adapter_model.safetensors'];
  * Loads an adapter directory, which every engine must see under the same path, on all engines; then unloads the version before. If one engine refuses,
  * the others let go of it again: no version is served by a part of the fleet.
  *
- * @throws WeightcastError WC_CHECKPOINT_NOT_FOUND, WC_CONFIG_INVALID, and what an engine answers
+ * @throws WeightcastError WC_CHECKPOINT_NOT_FOUND, WC_CONFIG_INVALID, of a published version what {@link holdPublished} throws, and what an engine answers
  */
 export async function loadAdapter(
   engines: readonly EngineLink[],
@@ -43,6 +44,7 @@ export async function loadAdapter(
     });
   }
   const path = resolve(directory);
+  await using _ = await holdPublished(path, { signal });
   await requireFiles(path);
   const { done, failed } = await onAll(engines, (engine) =>
     engine.call(engine.admin.loadLoraAdapter({ name: servedAs, path }), { signal }),

@@ -4,6 +4,7 @@ import { resolve } from 'node:path';
 import { asWeightcastError, WeightcastError } from '../errors.js';
 import type { ElasticPool } from '../fleet/elastic/pool.js';
 import type { EngineLink } from '../fleet/engine.js';
+import { type HeldFolder, holdPublished } from '../transports/filesystem/published/hold.js';
 import { type Checkpoint, openCheckpoint } from '../weights/checkpoint.js';
 import { checkpointIdentity } from '../weights/identity.js';
 import type { ProofVerdict } from '../weights/proof.js';
@@ -153,6 +154,7 @@ export class FleetSession {
       interruptedIn = ledger.phase;
     });
     const version = options.version ?? null;
+    let held: HeldFolder | null = null;
     let checkpoint: Checkpoint | null = null;
     let identity: string | null = null;
     let book: DigestBook | null = null;
@@ -185,7 +187,9 @@ export class FleetSession {
         found: claim?.found ?? [],
       });
       if (found.changed) this.#sender.distrust();
+      held = await holdPublished(path, { signal, onNote: (text) => ledger.note(text) });
       checkpoint = await openCheckpoint(path, { signal });
+      await held?.requireAgreement(checkpoint);
       // For newcomers: what the transfer finds changed fails it.
       if (this.#pool !== null) identity = await checkpointIdentity(checkpoint.path ?? path);
       const attempt: Attempt = {
@@ -223,6 +227,7 @@ export class FleetSession {
         : asWeightcastError(error, 'WC_UPDATE_FAILED', { phase: ledger.phase ?? undefined });
     } finally {
       await carrier?.close().catch(() => undefined);
+      await held?.[Symbol.asyncDispose]();
       await claim?.release(ledger.reasons()).catch((error) => ledger.note(String(error)));
       this.#guardian?.idle();
       const directory = checkpoint?.path ?? path;
