@@ -9,4 +9,6 @@ export type { DiscoverSpec, ElasticSpec } from './fleet/specs.js';
 export * from './inference/index.js';
 export * from './operations/index.js';
 export * from './transports/filesystem/prime-rl/index.js';
+export * from './transports/filesystem/publish/index.js';
 export * from './update/index.js';
+export { type Checkpoint, type CheckpointFile, openCheckpoint, type Tensor } from './weights/index.js';

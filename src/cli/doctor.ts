@@ -4,13 +4,13 @@ import { fleetOptions, type Settings } from '../config.js';
 import { createHttpClient } from '../engines/http.js';
 import { lookAtRecords } from '../update/claim/records.js';
 import { resolveSettings as resolveFleet } from '../update/settings.js';
+import { packageVersion } from '../version.js';
 import type { CommandContext } from './context.js';
 import { checkEngine, type EngineCheck } from './doctor/engines.js';
 import { type Finding, finding, renderFindings } from './doctor/finding.js';
 import { checkLibraries } from './doctor/libraries.js';
 import { lookUp } from './doctor/members.js';
 import { type FleetFlags, resolveSettings } from './options.js';
-import { packageVersion } from './version.js';
 
 const LIBRARY_DEADLINE_MS = 30_000;
 

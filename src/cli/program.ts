@@ -1,9 +1,9 @@
 /** The command line: names, arguments and help. Each command is loaded when it runs, so that help is quick. */
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { packageVersion } from '../version.js';
 import type { CommandContext } from './context.js';
 import * as help from './help.js';
 import { addFleetFlags } from './options.js';
-import { packageVersion } from './version.js';
 
 /** A parser for a whole number from 1 on. */
 function positive(value: string): number {

@@ -25,7 +25,7 @@ export async function requireUnchanged(
       if (now !== null && stampOf(now) === stamp) return;
       throw new WeightcastError(
         'WC_CHECKPOINT_CHANGED',
-        `${path} ${now === null ? 'was removed' : 'was written to'} since it was opened for this push`,
+        `${path} ${now === null ? 'was removed' : 'was written to'} since it was opened`,
         { details: { path } },
       );
     }),

@@ -3,10 +3,11 @@ import { type FileHandle, mkdir, open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { WeightcastError } from '../errors.js';
 import { DTYPES } from './dtype.js';
+import { encodeHeaderSteps } from './encode-header.js';
 import { RandomBytes } from './random.js';
+import { runToEnd } from './yielding.js';
 
 const BLOCK_BYTES = 4 * 2 ** 20;
-const ALIGNMENT = 8;
 
 export interface TensorToWrite {
   readonly name: string;
@@ -107,7 +108,7 @@ async function writeShard(
   seed: number | null,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  await file.writeFile(header(tensors));
+  await file.writeFile(runToEnd(encodeHeaderSteps(tensors, { format: 'pt' })));
   const words = new Uint32Array(BLOCK_BYTES / Uint32Array.BYTES_PER_ELEMENT);
   for (const { name, dtype, byteLength } of tensors) {
     const random = seed === null ? null : new RandomBytes(seed, name, dtype);
@@ -118,18 +119,4 @@ async function writeShard(
       await file.writeFile(new Uint8Array(words.buffer, 0, bytes));
     }
   }
-}
-
-function header(tensors: readonly Placed[]): Buffer {
-  let offset = 0;
-  const entries = tensors.map(({ name, dtype, shape, byteLength }) => {
-    offset += byteLength;
-    return [name, { dtype, shape, data_offsets: [offset - byteLength, offset] }] as const;
-  });
-  const json = JSON.stringify({ __metadata__: { format: 'pt' }, ...Object.fromEntries(entries) });
-  const padding = ' '.repeat((ALIGNMENT - (Buffer.byteLength(json) % ALIGNMENT)) % ALIGNMENT);
-  const body = Buffer.from(json + padding);
-  const length = Buffer.alloc(8);
-  length.writeBigUInt64LE(BigInt(body.length));
-  return Buffer.concat([length, body]);
 }

@@ -1,0 +1,61 @@
+/** Small files and folders of a publication, on the disk before the next step where that is wanted. */
+import { mkdir, open } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { WeightcastError } from '../../../errors.js';
+
+/** Systems on which a folder can't be synced say so in these ways; there it need not be. */
+const NO_FOLDER_SYNC: ReadonlySet<unknown> = new Set(['EINVAL', 'ENOTSUP', 'ENOSYS', 'EISDIR']);
+
+/**
+ * Writes a file that must not be there yet.
+ *
+ * @throws the system's errors: EEXIST when it is there
+ */
+export async function writeNew(path: string, bytes: Uint8Array | string, sync: boolean): Promise<void> {
+  await using file = await open(path, 'wx');
+  await file.writeFile(bytes);
+  if (sync) await file.sync();
+}
+
+/** What was created, renamed or removed in the folder survives a power loss once this resolves. */
+export async function syncFolder(path: string): Promise<void> {
+  try {
+    await using folder = await open(path, 'r');
+    await folder.sync();
+  } catch (error) {
+    if (!NO_FOLDER_SYNC.has((error as NodeJS.ErrnoException).code)) throw error;
+  }
+}
+
+/** Makes a folder and what leads to it. */
+export async function makeFolder(path: string, sync: boolean): Promise<void> {
+  const first = await mkdir(path, { recursive: true });
+  if (first === undefined || !sync) return;
+  for (let made = path; ; made = dirname(made)) {
+    await syncFolder(dirname(made));
+    if (made === first || made === dirname(made)) return;
+  }
+}
+
+/** Runs work on a path; what the system says against it becomes WC_FILE_WRITE. */
+export async function writing<T>(path: string, work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    throw writeError(path, error);
+  }
+}
+
+export function writeError(path: string, cause: unknown): unknown {
+  if (cause instanceof WeightcastError) return cause;
+  const { code, message } = cause as NodeJS.ErrnoException;
+  if (typeof code !== 'string') return cause;
+  return new WeightcastError('WC_FILE_WRITE', `${path}: ${message}`, {
+    cause,
+    details: { path, errnoName: code },
+  });
+}
+
+export function codeOf(error: unknown): unknown {
+  return (error as NodeJS.ErrnoException | null)?.code;
+}
