@@ -6,6 +6,9 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { type ErrorCode, WeightcastError } from './errors.js';
+import type { DiffJob, NativeDiff, NativeJob } from './native-delta.js';
+
+export type * from './native-delta.js';
 
 export interface DeviceInfo {
   readonly index: number;
@@ -226,6 +229,8 @@ export interface Binding {
    * WC_FILE_READ and WC_CHECKPOINT_CHANGED for the sources, those of a device read, WC_NATIVE_CLOSED after cancel().
    */
   write(job: WriteJob, onProgress: ((bytesWritten: number) => void) | null): NativeWrite;
+  /** Compares elementwise. Progress counts the bytes of the new version. Errors: WC_FILE_READ, WC_CHECKPOINT_CHANGED, WC_FILE_WRITE. */
+  diff(job: DiffJob, onProgress: ((bytes: number) => void) | null): NativeJob<NativeDiff>;
 }
 
 /** What the module exports besides: how it makes its errors. */

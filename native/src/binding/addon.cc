@@ -1,7 +1,9 @@
 // The module: Binding of src/native.ts.
 #include "binding/arguments.h"
 #include "binding/communicator.h"
+#include "binding/delta.h"
 #include "binding/device_buffer.h"
+#include "binding/file_job.h"
 #include "binding/hash.h"
 #include "binding/runtime.h"
 #include "binding/transfer.h"
@@ -47,9 +49,11 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   TransferHandle::define(env);
   HashHandle::define(env);
   WriteHandle::define(env);
+  FileJobHandle::define(env);
   expose<open_runtime, true>(exports, "open");
   expose<start_hash>(exports, "sha256");
   expose<start_write>(exports, "write");
+  expose<start_diff>(exports, "diff");
   expose<use_errors>(exports, "useErrors");
   return exports;
 }

@@ -84,4 +84,12 @@ void File::expect_unchanged() const {
   }
 }
 
+std::vector<File> open_files(const std::vector<std::string>& paths,
+                             const std::vector<std::uint64_t>& sizes) {
+  std::vector<File> files;
+  files.reserve(paths.size());
+  for (std::size_t i = 0; i < paths.size(); ++i) files.emplace_back(paths[i]).expect_size(sizes[i]);
+  return files;
+}
+
 }  // namespace weightcast

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace weightcast {
 
@@ -33,5 +34,8 @@ class File {
   std::uint64_t size_ = 0;
   timespec modified_{};
 };
+
+/// Opens all of them, each of which must have its size. @throws Error as File says
+std::vector<File> open_files(const std::vector<std::string>& paths, const std::vector<std::uint64_t>& sizes);
 
 }  // namespace weightcast

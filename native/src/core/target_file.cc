@@ -45,6 +45,12 @@ void TargetFile::write(const void* bytes, std::size_t length, std::uint64_t offs
   }
 }
 
+void TargetFile::truncate(std::uint64_t length) {
+  while (::ftruncate(descriptor_, off_t(length)) != 0) {
+    if (errno != EINTR) throw file_error(code::kFileWrite, "shorten", "ftruncate", path_, errno);
+  }
+}
+
 void TargetFile::sync() {
   while (::fdatasync(descriptor_) != 0) {
     if (errno != EINTR) throw file_error(code::kFileWrite, "flush", "fdatasync", path_, errno);

@@ -23,6 +23,7 @@ class TargetFile {
   /// reserve: NFS before 4.2, most FUSE mounts. Those of object stores take bytes in order only.
   bool preallocate(std::uint64_t size);
   void write(const void* bytes, std::size_t length, std::uint64_t offset);
+  void truncate(std::uint64_t length);
   /// The bytes and the size are on stable storage afterwards.
   void sync();
   /// NFS and quotas tell only here that something was not written.
