@@ -69,6 +69,17 @@ Examples
   weightcast doctor --discover dynamo=http://frontend:8000
 `;
 
+export const PRUNE_EXAMPLES = `
+The directory holds step_<v> folders that weightcast published; others are not touched. What a reader or a push holds stays, and so does what a delta that stays
+was made from. Also removes what publishers and prunes that died have left.
+
+Exit codes: 0 done, 1 something could not be removed, 2 wrong usage, 130 interrupted.
+
+Examples
+  weightcast prune /shared/policy --keep 4 --keep-every 100
+  weightcast prune /shared/policy --dry-run --json
+`;
+
 export const SIMULATE_EXAMPLES = `
 Example
   weightcast simulate --engines 2 --workers 2 --model ./checkpoint

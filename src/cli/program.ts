@@ -11,6 +11,12 @@ function positive(value: string): number {
   return Number(value);
 }
 
+/** A parser for seconds, from 0 on. */
+function seconds(value: string): number {
+  if (!/^\d{1,9}(\.\d{1,3})?$/.test(value)) throw new InvalidArgumentError('It must be a number of seconds.');
+  return Number(value);
+}
+
 /** Builds the program; `done` gets the exit code of the command that ran. */
 export function buildProgram(context: CommandContext, done: (code: number) => void): Command {
   const program = new Command('weightcast')
@@ -87,6 +93,18 @@ export function buildProgram(context: CommandContext, done: (code: number) => vo
   ).action(async (flags) => {
     const { doctor } = await import('./doctor.js');
     done(await doctor(flags, context));
+  });
+
+  output(
+    command('prune <directory>', 'remove old versions that nobody reads', help.PRUNE_EXAMPLES)
+      .option('--keep <n>', 'so many of the newest stay, at least 2 (default: 2)', positive)
+      .option('--keep-every <k>', 'versions that are a multiple of k stay', positive)
+      .option('--grace <seconds>', 'younger versions stay (default: 60)', seconds)
+      .option('--dry-run', 'only say what would go'),
+    'print what went and what stays as one JSON document',
+  ).action(async (directory, flags) => {
+    const { prune } = await import('./prune.js');
+    done(await prune(directory, flags, context));
   });
 
   output(
