@@ -10,5 +10,7 @@ export * from './inference/index.js';
 export * from './operations/index.js';
 export * from './transports/filesystem/prime-rl/index.js';
 export * from './transports/filesystem/publish/index.js';
+export * from './transports/filesystem/published/index.js';
+export * from './transports/filesystem/retention/index.js';
 export * from './update/index.js';
 export { type Checkpoint, type CheckpointFile, openCheckpoint, type Tensor } from './weights/index.js';
