@@ -60,6 +60,35 @@ Examples
   weightcast push ./step_100 --discover dynamo=http://frontend:8000,world_size=8 --weight-version 100
 `;
 
+export const SEND_EXAMPLES = `
+Listens as rank 0 until the orchestrator has told its engines to join, announces the version by markers in --broadcasts, and broadcasts it once the orchestrator
+has paused them. No engine is asked anything. --watch goes on with each new version, the newest first, in the same group.
+Ctrl-C withdraws what is announced; what the orchestrator has answered is sent, since its engines wait for it.
+
+Exit codes
+  0    sent; whether the engines loaded it the orchestrator knows
+  1    not sent, and nothing is announced any more
+  2    wrong usage or configuration
+  3    the broadcast failed: engines hold part of it or wait in NCCL, and must not be resumed as they are
+  130  interrupted before anything was sent
+
+Examples
+  weightcast send ./step_100 --broadcasts /run/broadcasts --inference-world-size 8 --master-address 10.0.0.1
+  weightcast send ./checkpoints --watch --broadcasts /run/broadcasts --prime-rl-config rl.toml
+`;
+
+export const ORCHESTRATE_EXAMPLES = `
+Tells the engines to join the trainer's group (--trainer), and for each version that it announces in the folder pauses all of them, lets it send, has them receive,
+and resumes those that are whole. Without --trainer the versions are files, which the engines load; adapters are loaded without a pause.
+An engine that did not finish stays paused and is named, and the command ends. Ctrl-C finishes an update that has begun.
+
+Exit codes: 0 the versions that came are served, 1 failed and everybody serves what they served, 2 wrong usage, 3 some engine stays paused, 130 interrupted before a version came.
+
+Examples
+  weightcast orchestrate /run/broadcasts -e prime-rl=http://gpu-1:8100,workers=4 -e prime-rl=http://gpu-2:8100,workers=4 --trainer 10.0.0.1:29501
+  weightcast orchestrate /run/broadcasts -e prime-rl=http://gpu-1:8100
+`;
+
 export const DOCTOR_EXAMPLES = `
 Exit codes: 0 nothing wrong, 1 something wrong, 2 wrong usage.
 

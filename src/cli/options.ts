@@ -111,7 +111,7 @@ const FLAGS: readonly Flag[] = [
   },
 ];
 
-export type FlagsOf = 'push' | 'watch' | 'recover' | 'doctor' | 'fleet';
+export type FlagsOf = 'push' | 'watch' | 'recover' | 'doctor' | 'fleet' | 'send' | 'orchestrate';
 
 const EVERYWHERE =
   'engine|backend|discover|elastic|api-key-env|header|header-env|timeout-probe|config|prime-rl-config';
@@ -124,12 +124,30 @@ const ONLY: Readonly<Record<FlagsOf, RegExp>> = {
   // A push with another first word.
   doctor: /^(?!(router-url|sync-interval)$)/,
   fleet: new RegExp(`^(${EVERYWHERE}|router-url)$`),
+  // Asks no engine.
+  send: /^(emulate|packed|no-packed|packed-buffer-bytes|master-address|master-port|device|cuda-library|nccl-library|timeout-rendezvous|timeout-update|prime-rl-config|config)$/,
+  // Sends nothing, and drives engines that are named.
+  orchestrate:
+    /^(engine|backend|api-key-env|header|header-env|timeout-rendezvous|timeout-update|prime-rl-config|config)$/,
+};
+
+/** What a command takes where nothing is said, if not what the others take. */
+const PRESETS: Readonly<Partial<Record<FlagsOf, Readonly<Record<string, string>>>>> = {
+  send: {
+    'master-address': '127.0.0.1',
+    'master-port': '29501',
+    'timeout-rendezvous': '1200',
+    'packed-buffer-bytes': '256MiB',
+  },
+  orchestrate: { backend: 'prime-rl', 'timeout-rendezvous': '1200' },
 };
 
 export function addFleetFlags(command: Command, of: FlagsOf): Command {
   for (const { flags, text, preset, many } of FLAGS) {
-    const option = new Option(flags, preset === undefined ? text : `${text} (default: ${preset})`);
-    if (!ONLY[of].test(option.long?.slice(2) ?? '')) continue;
+    const name = /--([a-z-]+)/.exec(flags)?.[1] ?? '';
+    if (!ONLY[of].test(name)) continue;
+    const own = PRESETS[of]?.[name] ?? preset;
+    const option = new Option(flags, own === undefined ? text : `${text} (default: ${own})`);
     if (many) {
       option.argParser<string[]>((value, before = []) => [...before, value]);
     }
@@ -141,6 +159,16 @@ export function addFleetFlags(command: Command, of: FlagsOf): Command {
 const NUMBERS = new Set(['master_port', 'device', 'interval', 'sync_interval']);
 const OUTSIDE = new Set([
   ...['config', 'prime_rl_config', 'json', 'quiet', 'max_updates', 'from', 'watch', 'prometheus'],
+  // Of the roles beside prime-rl: checked where they are used.
+  ...[
+    'broadcasts',
+    'inference_world_size',
+    'markers',
+    'timeout_answer',
+    'trainer',
+    'lora_name',
+    'timeout_idle',
+  ],
 ]);
 
 /** The flags under the file's names and types, not yet validated: text that is no number stays text, for the schema to refuse. */

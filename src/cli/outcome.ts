@@ -37,7 +37,15 @@ export function exitCodeOfError(error: unknown, interrupted: boolean): number {
   const report = reportOf(error);
   if (report !== null) return exitCodeOfReport(report, interrupted);
   if (error instanceof WeightcastError && error.family === 'config') return EXIT.usage;
+  if (leavesPaused(error)) return EXIT.quarantined;
   return interrupted ? EXIT.interrupted : EXIT.failed;
+}
+
+/** Some engine stays paused, or holds part of a version, by what an operation without a report says. */
+function leavesPaused(error: unknown): boolean {
+  if (!(error instanceof WeightcastError)) return false;
+  const { unresumed } = error.details;
+  return error.code === 'WC_UPDATE_QUARANTINED' || (Array.isArray(unresumed) && unresumed.length > 0);
 }
 
 /** Plain data of anything thrown. */

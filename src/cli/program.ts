@@ -17,6 +17,13 @@ function seconds(value: string): number {
   return Number(value);
 }
 
+/** A parser for a deadline. */
+function deadline(value: string): number {
+  const parsed = /^\d{1,8}(\.\d{1,6})?$/.test(value) ? Number(value) : 0;
+  if (parsed <= 0) throw new InvalidArgumentError('It must be a number of seconds, more than 0.');
+  return parsed;
+}
+
 /** Builds the program; `done` gets the exit code of the command that ran. */
 export function buildProgram(context: CommandContext, done: (code: number) => void): Command {
   const program = new Command('weightcast')
@@ -82,6 +89,70 @@ export function buildProgram(context: CommandContext, done: (code: number) => vo
   ).action(async (flags) => {
     const { fleet } = await import('./fleet.js');
     done(await fleet(flags, context));
+  });
+
+  output(
+    addFleetFlags(
+      command('send <weights>', "be the trainer's rank 0 beside a prime-rl orchestrator", help.SEND_EXAMPLES)
+        .requiredOption('--broadcasts <dir>', 'the folder that the orchestrator watches: <run>/broadcasts')
+        .option(
+          '--inference-world-size <n>',
+          'GPU workers of all engines, without the trainer (default: as the engines of the file say)',
+          positive,
+        )
+        .option('--weight-version <n>', 'the version to announce (default: <n> of a folder step_<n>)')
+        .option('--watch', 'weights is a folder in which step_<n> folders appear, each with a file STABLE'),
+      'send',
+    )
+      .addOption(
+        new Option(
+          '--markers <stable|dotfiles>',
+          'those of prime-rl before and since August 2026 (default: both, and the answer decides)',
+        ).choices(['stable', 'dotfiles']),
+      )
+      .option(
+        '--timeout-answer <seconds>',
+        'deadline: the orchestrator has paused its engines for a version (default: 1200)',
+        deadline,
+      )
+      .option('--interval <seconds>', 'with --watch, time between two looks (default: 1)')
+      .option('--max-updates <n>', 'with --watch, end after so many versions', positive),
+    'print one JSON document a line for each version, everything else on stderr',
+  ).action(async (weights, flags) => {
+    const { send } = await import('./send.js');
+    done(await send(weights, flags, context));
+  });
+
+  output(
+    addFleetFlags(
+      command(
+        'orchestrate <broadcasts>',
+        'be the orchestrator beside a prime-rl trainer',
+        help.ORCHESTRATE_EXAMPLES,
+      )
+        .option(
+          '--trainer <host:port>',
+          'where its rank 0 listens (default: it writes files, which are loaded)',
+        )
+        .option(
+          '--inference-world-size <n>',
+          'GPU workers of all engines, without the trainer (default: their sum)',
+          positive,
+        ),
+      'orchestrate',
+    )
+      .option('--lora-name <name>', 'the name under which adapters are loaded (default: policy)')
+      .option('--interval <seconds>', 'time between two looks for a version (default: 1)')
+      .option(
+        '--timeout-idle <seconds>',
+        'end when nothing is announced for so long (default: never)',
+        deadline,
+      )
+      .option('--max-updates <n>', 'end after so many versions', positive),
+    'print one JSON document a line for each version, everything else on stderr',
+  ).action(async (broadcasts, flags) => {
+    const { orchestrate } = await import('./orchestrate.js');
+    done(await orchestrate(broadcasts, flags, context));
   });
 
   output(

@@ -33,6 +33,12 @@ export interface FollowOptions extends OperationOptions {
   readonly idleTimeoutMs?: number;
   /** Milliseconds until a trainer that was told to write its files must have written them. Default 1,200,000, prime-rl's patience with its peer. */
   readonly writeTimeoutMs?: number;
+  /** Total milliseconds in which an engine must have received or loaded a version. Default: `timeoutMs`, or the backend's own patience (prime-rl: 720,000). */
+  readonly updateTimeoutMs?: number;
+  /** Told of each version that is followed, before anybody is paused. */
+  readonly onAnnounced?: (announcement: Announcement) => void;
+  /** Told where that one was withdrawn: everybody serves what they served. */
+  readonly onWithdrawn?: (announcement: Announcement) => void;
   /** Told of each version that every engine serves, and of adapters as what: their names by engine (its URL), which requests use as their model. */
   readonly onUpdated?: (
     announcement: Announcement,
@@ -68,11 +74,13 @@ export async function followTrainer(engines: readonly EngineName[], options: Fol
       const wait = { timeoutMs: idleTimeoutMs, pollMs, signal };
       const announcement = await awaitAnnouncement(broadcasts, position, wait);
       position = positionAfter(announcement, position);
+      options.onAnnounced?.(announcement);
       const ready = await whenWritten(announcement, options);
       waiting = false;
       const served = ready === null ? null : await applied(engines, ready, options);
       if (ready === null || served === null) {
         options.onLog?.(`version ${announcement.version} was withdrawn: looking again`);
+        options.onWithdrawn?.(announcement);
         continue;
       }
       await options.onUpdated?.(ready, served);
@@ -124,6 +132,7 @@ async function applied(
     await updateWeights(engines, announcement.path, {
       ...operation,
       from: group === undefined ? 'disk' : 'broadcast',
+      updateTimeoutMs: options.updateTimeoutMs,
       onPaused,
     });
     return new Map();

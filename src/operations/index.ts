@@ -4,6 +4,14 @@ export { type FollowOptions, followTrainer } from './follow.js';
 export { type BroadcasterOptions, initBroadcaster } from './group.js';
 export { checkHealth, type HealthOptions, listModels, maybeCheckHasModel } from './health.js';
 export {
+  openPrimeRlSender,
+  PrimeRlSender,
+  type PrimeRlSenderOptions,
+  type SendEvent,
+  type SendOptions,
+  type SendReport,
+} from './sender.js';
+export {
   loadLoraAdapter,
   type PauseOptions,
   pause,

@@ -45,6 +45,8 @@ export interface UpdateWeightsOptions extends PauseOptions {
   readonly loraName?: string | undefined;
   /** 'broadcast': what rank 0 of their group sends is received, and the request is sent once. Default: 'disk' where an engine can, else 'broadcast'. */
   readonly from?: 'disk' | 'broadcast';
+  /** Total milliseconds of the request to update; default: `timeoutMs`, or the backend's own patience. */
+  readonly updateTimeoutMs?: number | undefined;
   /** The tag, for backends that take it with the update. Default: the name of the directory ('step_17'), as prime-rl tags. */
   readonly weightVersion?: string;
   /**
@@ -68,7 +70,7 @@ export async function updateWeights(
   weightDir: string,
   options: UpdateWeightsOptions = {},
 ): Promise<void> {
-  const { loraName, onLog } = options;
+  const { loraName, onLog, updateTimeoutMs } = options;
   const directory = resolve(weightDir);
   if (loraName !== undefined) return loadLoraAdapter(engines, loraName, directory, options);
   const weightVersion = options.weightVersion ?? basename(directory);
@@ -80,7 +82,11 @@ export async function updateWeights(
     await using _held = options.from === 'broadcast' ? null : await held(directory, options);
     await pauseOrResume(connected, options);
     const updated = await onAll(connected, async (engine) => {
-      await engine.call(updates.get(engine.id) as Exchange<unknown>, { signal: null });
+      const limits = {
+        signal: null,
+        ...(updateTimeoutMs === undefined ? {} : { timeoutMs: updateTimeoutMs }),
+      };
+      await engine.call(updates.get(engine.id) as Exchange<unknown>, limits);
       await requireTag(engine, weightVersion, onLog);
     });
     const whole = connected.filter(({ id }) => updated.done.has(id));

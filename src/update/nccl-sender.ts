@@ -288,7 +288,8 @@ function filesMayHelp({ family, code }: WeightcastError): boolean {
   return family !== 'weights' && family !== 'config' && code !== 'WC_FILE_READ';
 }
 
-function requireDevice(runtime: NativeRuntime, device: number): void {
+/** @throws WeightcastError WC_CONFIG_INVALID */
+export function requireDevice(runtime: NativeRuntime, device: number): void {
   const found = runtime.devices();
   if (found.some(({ index }) => index === device)) return;
   throw new WeightcastError(

@@ -113,7 +113,7 @@ function oneOf(key: string, value: string | undefined, allowed: readonly string[
 }
 
 /** A listener that throws must not end an update half-way; it is told once. */
-function harmless(listener: ((event: UpdateEvent) => void) | undefined): (event: UpdateEvent) => void {
+export function harmless<E>(listener: ((event: E) => void) | undefined): (event: E) => void {
   let told = false;
   return (event) => {
     try {

@@ -2,7 +2,7 @@
 import { mkdir, mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import {
   answerAnnouncement,
   awaitAnnouncement,
@@ -94,10 +94,30 @@ describe('primeRlSend', () => {
     ['it is interrupted', { signal: AbortSignal.timeout(50), timeoutMs: 30_000 }, 'WC_UPDATE_ABORTED'],
   ] as const)('leaves nothing behind that an orchestrator would follow when %s', async (_, options, code) => {
     await withRun(async (broadcasts) => {
-      const sending = primeRlSend({ broadcasts, version: 3, pollMs: 5, ...options }, async () => {});
+      const sending = primeRlSend(
+        { broadcasts, version: 3, pollMs: 5, withdrawMs: 50, ...options },
+        async () => {},
+      );
       expect((await errorOf(sending)).code).toBe(code);
       expect(await markersOf(broadcasts, 3)).toEqual([]);
       expect(await nextAnnouncement(broadcasts, watchFrom(0))).toBeNull();
+    });
+  });
+
+  it('sends what an orchestrator answers that had seen the announcement before it was taken back: its engines wait for it', async () => {
+    await withRun(async (broadcasts) => {
+      const stop = new AbortController();
+      const sending = primeRlSend(
+        { broadcasts, version: 3, timeoutMs: 30_000, withdrawMs: 30_000, pollMs: 5, signal: stop.signal },
+        async ({ generation }) => generation,
+      );
+      await awaitAnnouncement(broadcasts, watchFrom(0), { timeoutMs: 30_000, pollMs: 5 });
+      stop.abort();
+      const withdrawn = async () => (await markersOf(broadcasts, 3)).length === 0;
+      await vi.waitUntil(withdrawn, { timeout: 30_000, interval: 5 });
+      // prime-rl's own orchestrator does not look again between the pause and this.
+      await mark(broadcasts, 3, ['NCCL_READY']);
+      expect(await sending).toBe('stable');
     });
   });
 
@@ -110,7 +130,8 @@ describe('primeRlSend', () => {
       await awaitAnnouncement(broadcasts, watchFrom(0), { timeoutMs: 30_000, pollMs: 5 });
       await mark(broadcasts, 3, ['.receiver_ready']);
       await expect(sending).rejects.toThrow('NCCL failed');
-      expect(await markersOf(broadcasts, 3)).not.toContain('.finished');
+      // Nor announced: nobody will send it.
+      expect(await markersOf(broadcasts, 3)).toEqual([]);
     });
   });
 });
