@@ -28,6 +28,7 @@ export async function readSettingsFile(path: string): Promise<Settings> {
   return defined({
     ...settings,
     recover: absolute(settings.recover),
+    delta_from: absolute(settings.delta_from),
     state_dir: settings.state_dir === NO_STATE ? NO_STATE : absolute(settings.state_dir),
     cuda_library: absolute(settings.cuda_library),
     nccl_library: absolute(settings.nccl_library),

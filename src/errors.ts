@@ -41,6 +41,11 @@ export const ERRORS = {
     'The wire format cannot carry this tensor: see the message for the setting that can.',
   ),
 
+  WC_DELTA_TOO_LARGE: entry(
+    'weights',
+    'Too much changed for a delta: leave out --delta-from, or pass --fallback filesystem.',
+  ),
+
   // Addon, CUDA, NCCL
   WC_ADDON_NOT_FOUND: entry(
     'native',

@@ -17,6 +17,7 @@ export const PUSH_EXAMPLES = `
 Examples
   weightcast push ./step_100 -e vllm=http://10.0.0.5:8000 -e vllm=http://10.0.0.6:8000 --weight-version 100
   weightcast push ./step_100 -e vllm=http://127.0.0.1:8000 -t filesystem
+  weightcast push ./step_101 -e vllm=http://127.0.0.1:8000 --delta-from ./step_100 --fallback filesystem
   weightcast push ./step_100 --config weightcast.toml --json | jq .outcome
 ${EXIT_CODES}`;
 

@@ -43,10 +43,16 @@ export function buildProgram(context: CommandContext, done: (code: number) => vo
     target.option('--json', json).option('--quiet', 'print nothing but errors');
 
   output(
-    addFleetFlags(
-      command('push <weights>', 'push a checkpoint into engines', help.PUSH_EXAMPLES),
-      'push',
-    ).option('--weight-version <text>', 'name that engines record for these weights'),
+    addFleetFlags(command('push <weights>', 'push a checkpoint into engines', help.PUSH_EXAMPLES), 'push')
+      .option('--weight-version <text>', 'name that engines record for these weights')
+      .option(
+        '--delta-from <dir>',
+        'the version that the engines hold: only what differs from it is sent (vLLM 0.30 and later, started with the backend sparse_nccl)',
+      )
+      .option(
+        '--delta-from-version <text>',
+        'weight version of engines that hold it; one that says another is not patched',
+      ),
     'print the report as one JSON document on stdout, everything else on stderr',
   ).action(async (weights, flags) => {
     const { push } = await import('./push.js');

@@ -1,6 +1,6 @@
 /** `weightcast push`: one update of a fleet. */
-import { fleetOptions } from '../config.js';
-import type { UpdateReport } from '../update/types.js';
+import { fleetOptions, type Settings } from '../config.js';
+import type { UpdateOptions, UpdateReport } from '../update/types.js';
 import type { CommandContext } from './context.js';
 import { Monitor } from './monitor.js';
 import { type FleetFlags, resolveSettings } from './options.js';
@@ -23,9 +23,8 @@ export async function push(weights: string, flags: FleetFlags, context: CommandC
     monitor.signal,
   );
   try {
-    const version = settings.weight_version;
     const report = await settled(
-      session.update(weights, { ...(version === undefined ? {} : { version }), signal: monitor.signal }),
+      session.update(weights, { ...updateOptions(settings), signal: monitor.signal }),
     );
     monitor.ended();
     print(report, { flags, context, monitor });
@@ -33,6 +32,15 @@ export async function push(weights: string, flags: FleetFlags, context: CommandC
   } finally {
     await closeSession(session, (text) => monitor.say(text));
   }
+}
+
+function updateOptions(settings: Settings): UpdateOptions {
+  const { weight_version: version, delta_from: deltaFrom, delta_from_version: deltaFromVersion } = settings;
+  return {
+    ...(version === undefined ? {} : { version }),
+    ...(deltaFrom === undefined ? {} : { deltaFrom }),
+    ...(deltaFromVersion === undefined ? {} : { deltaFromVersion }),
+  };
 }
 
 /** The report, whether the update was reached or not; other errors pass. */

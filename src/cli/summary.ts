@@ -10,6 +10,7 @@ export function renderReport(report: UpdateReport, color: boolean): string {
   const lines = [headline(report, color)];
   lines.push(`  weights   ${weights(report)}`);
   if (report.weights.digest !== null) lines.push(`  digest    sha256 ${report.weights.digest}`);
+  if (report.delta !== null) lines.push(`  delta     ${delta(report.delta)}`);
   if (report.transfer !== null) lines.push(`  transfer  ${transfer(report.transfer)}`);
   if (report.nccl !== null) lines.push(`  nccl      ${nccl(report.nccl)}`);
   if (report.memory !== null) {
@@ -60,6 +61,12 @@ function weights({ weights: what }: UpdateReport): string {
   const path = printable(what.path);
   if (what.tensors === 0) return path;
   return `${path} (${count(what.tensors, 'tensor')}, ${size(what.bytes)}, ${count(what.files, 'file')})`;
+}
+
+function delta(sent: NonNullable<UpdateReport['delta']>): string {
+  const share = sent.ofElements === 0 ? 0 : (100 * sent.elements) / sent.ofElements;
+  const changed = `${share.toPrecision(2)} % of the elements changed, in ${count(sent.tensors, 'tensor')}`;
+  return `from ${printable(sent.base)}: ${changed}; ${size(sent.bytes)} instead of ${size(sent.denseBytes)}`;
 }
 
 function pause({ pauseMs, engines }: UpdateReport): string {

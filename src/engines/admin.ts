@@ -99,7 +99,13 @@ export interface Capabilities {
   readonly updateAnswersEarly: boolean;
   /** An update without a tag leaves the old one stored: where the user gives none, one is made from the identity of the checkpoint. Default false. */
   readonly needsWeightVersion?: boolean;
+  /** It takes deltas in the checkpoint's own coordinates where it was started for them. Default false. */
+  readonly sparse?: boolean;
+  /** The backend of weight transfer that the user says it was started with: 'sparse_nccl' receives deltas only. Default: not said. */
+  readonly transferBackend?: TransferBackend;
 }
+
+export type TransferBackend = 'nccl' | 'sparse_nccl';
 
 /** One engine's seat in a communicator: its workers are ranks rankOffset .. rankOffset + its world size - 1. */
 export interface GroupSeat {
@@ -134,6 +140,8 @@ export interface TensorSpec {
 export interface WeightsUpdate {
   /** What the wire format declares, in the order of the bytes. */
   readonly tensors: readonly TensorSpec[];
+  /** Of a delta: how many elements of each tensor follow, as a broadcast of int32 flat indices and one of values. Absent: whole tensors. */
+  readonly updates?: readonly number[] | undefined;
   readonly packing: Packing | null;
   /** The tag, for backends that take it with the update. */
   readonly weightVersion: string | null;
@@ -193,6 +201,8 @@ export interface EngineAdmin {
   setWeightVersion(version: string): Exchange<void> | null;
   checksums(): Exchange<Checksums> | null;
 
+  /** The name of the backend that its workers receive by; null where the server doesn't say, '' where it has none. */
+  transferBackend?(): Exchange<string | null>;
   /** Requests that it works on now; null where its metrics don't say. */
   runningRequests?(): Exchange<number | null>;
   /** A number that stays as long as the process does and no longer (Unix seconds of its start, where its metrics say): tells a restarted engine. */

@@ -16,7 +16,7 @@ interface Backend {
 }
 
 const BACKENDS: Readonly<Record<string, Backend>> = {
-  vllm: { connect: connectVllm, parameters: [] },
+  vllm: { connect: connectVllm, parameters: ['transfer'] },
   dynamo: { connect: connectDynamo, parameters: DYNAMO_PARAMETERS },
   'prime-rl': { connect: connectPrimeRl, parameters: ['broadcast', 'pause'] },
 };

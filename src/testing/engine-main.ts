@@ -23,7 +23,7 @@ export interface EngineStart {
   readonly apiKey: string | null;
   readonly devMode: boolean;
   readonly loraUpdating: boolean;
-  readonly weightTransfer: boolean;
+  readonly weightTransfer: boolean | 'sparse_nccl';
   readonly servedModelName: string;
   readonly maxModelLen: number;
   readonly tokenMs: number;

@@ -13,7 +13,7 @@ import { Peer } from './peer.js';
 import type { PrimeRlFaults } from './prime-rl/faults.js';
 import { whileRunning } from './processes.js';
 import type { EngineState } from './server/core.js';
-import { isVllmVersion, VLLM_VERSIONS, type VllmVersion } from './server/profile.js';
+import { isVllmVersion, profileOf, VLLM_VERSIONS, type VllmVersion } from './server/profile.js';
 
 export interface ReferenceEngineOptions {
   /** The vLLM version to be; default 0.32.0. */
@@ -37,8 +37,8 @@ export interface ReferenceEngineOptions {
   readonly devMode?: boolean;
   /** VLLM_ALLOW_RUNTIME_LORA_UPDATING; default true. */
   readonly loraUpdating?: boolean;
-  /** `--weight-transfer-config`; default true. */
-  readonly weightTransfer?: boolean;
+  /** `--weight-transfer-config`; default true: the backend 'nccl'. 'sparse_nccl' (0.30 and later) receives deltas only. */
+  readonly weightTransfer?: boolean | 'sparse_nccl';
   /** Default 'reference'. */
   readonly servedModelName?: string;
   /** Tokens of prompt and answer together; default 4096. */
@@ -289,6 +289,12 @@ function withDefaults(options: ReferenceEngineOptions): Omit<EngineStart, 'dynam
     throw new WeightcastError(
       'WC_CONFIG_INVALID',
       `no vLLM ${String(version)} was recorded; there are ${VLLM_VERSIONS.join(', ')}`,
+    );
+  }
+  if (options.weightTransfer === 'sparse_nccl' && !profileOf(version).sparse) {
+    throw new WeightcastError(
+      'WC_CONFIG_INVALID',
+      `a reference engine receives deltas as vLLM 0.30 and later does, not as ${version}`,
     );
   }
   const workers = options.workers ?? 1;

@@ -21,6 +21,14 @@ export interface ReferenceFaults {
     /** Tensor-parallel rank; all workers when absent. */
     readonly worker?: number;
   };
+  /** Strikes while a delta is applied, once so many tensors of it are patched: what was patched stays so, as in vLLM. */
+  readonly patch?: {
+    readonly afterTensors: number;
+    /** raise: the update fails; exit: the worker dies, and the engine with it. */
+    readonly action: 'raise' | 'exit';
+    /** Tensor-parallel rank; all workers when absent. */
+    readonly worker?: number;
+  };
   /** Milliseconds that each worker lets pass before each broadcast. */
   readonly broadcastDelayMs?: number;
   /** One bit of this parameter (the engine's name) flips on worker 0 after every update and load. */
@@ -79,6 +87,15 @@ export class ReceiveFault {
   /** All have arrived. */
   async after(received: number): Promise<void> {
     if (received <= (this.#faults.receive?.afterBroadcasts ?? -1)) await this.#strike(received);
+  }
+
+  /** Before the next tensor of a delta is patched. */
+  beforePatch(patched: number): void {
+    const { patch } = this.#faults;
+    if (patch === undefined || patched < patch.afterTensors) return;
+    if (patch.worker !== undefined && patch.worker !== this.#rank) return;
+    if (patch.action === 'exit') process.exit(70);
+    throw new WorkerError(`injected fault after ${patched} patched tensors`);
   }
 
   async #strike(received: number): Promise<void> {

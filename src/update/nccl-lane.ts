@@ -1,5 +1,5 @@
 /** The engines of one wire format: they share a communicator, which stands between updates. */
-import type { WeightsUpdate, WireFormat } from '../engines/admin.js';
+import type { Packing, TensorSpec, WeightsUpdate, WireFormat } from '../engines/admin.js';
 import { encodeAhead, jsonSteps } from '../engines/json-body.js';
 import type { EngineLink } from '../fleet/engine.js';
 import {
@@ -23,6 +23,11 @@ export interface LaneWork {
   readonly members: readonly GroupMember[];
   readonly plan: WirePlan;
   readonly staging: Staging;
+  readonly packing: Packing | null;
+  /** What the plan's frames lie in. */
+  readonly files: readonly { readonly path: string; readonly byteLength: number }[];
+  /** What engines must be known to accept; default: the plan's own list. */
+  readonly acceptedList?: readonly TensorSpec[] | undefined;
 }
 
 export class NcclLane {
@@ -42,7 +47,7 @@ export class NcclLane {
   }
 
   /** True when the group can carry another update to exactly these engines. */
-  async stands({ members }: LaneWork, packing: GroupOptions['packing']): Promise<boolean> {
+  async stands({ members, packing }: LaneWork): Promise<boolean> {
     return this.#group !== null && groupStands(this.#group, members, packing);
   }
 
@@ -52,11 +57,13 @@ export class NcclLane {
   }
 
   /** Opens the files and reads the first frames. */
-  async stage({ plan, staging }: LaneWork, attempt: Attempt, directory: string): Promise<LaneTransfer> {
-    const { checkpoint, settings, signal } = attempt;
+  async stage(work: LaneWork, attempt: Attempt, directory: string): Promise<LaneTransfer> {
+    const { settings, signal } = attempt;
+    const { plan, staging, files } = work;
     const group = this.#group as Group;
     const updateFor = updates(attempt, {
       tensors: plan.tensors,
+      updates: plan.updates,
       packing: group.packing,
       weightVersion: null,
       directory,
@@ -64,8 +71,10 @@ export class NcclLane {
     for (const { engine } of group.members) {
       await encodeAhead(engine.admin.updateWeights(updateFor(engine)).body, signal);
     }
-    const list = await runInSlices(jsonSteps({ tensors: plan.tensors, packing: group.packing }), signal);
-    const native = await runInSlices(flattenSteps(plan.frames, checkpoint.files, staging), signal);
+    const accepted = { tensors: work.acceptedList ?? plan.tensors, packing: group.packing };
+    const isDelta = plan.updates !== undefined;
+    const list = await runInSlices(jsonSteps({ ...accepted, isDelta }), signal);
+    const native = await runInSlices(flattenSteps(plan.frames, files, staging), signal);
     return {
       wire: this.wire,
       engines: group.members.map(({ engine }) => engine),

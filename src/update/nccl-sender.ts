@@ -15,6 +15,9 @@ import { requireUnchanged } from '../weights/unchanged.js';
 import { runInSlices } from '../weights/yielding.js';
 import type { Attempt, Carrier } from './attempt.js';
 import type { GroupMarks } from './claim/group-marks.js';
+import { deltasOnly } from './delta/backend.js';
+import { deltaCarrier } from './delta/carrier.js';
+import type { Delta } from './delta/prepare.js';
 import { withoutNccl } from './lacking.js';
 import { type LaneWork, NcclLane } from './nccl-lane.js';
 import type { Settings } from './settings.js';
@@ -74,12 +77,17 @@ export class NcclSender {
    * Everything that can be done before the pause: plans, libraries, memory, rendezvous, first frames staged. Falls back to files, where that is
    * allowed and every engine loads them, when NCCL can't be used.
    */
-  async prepare(attempt: Attempt): Promise<Carrier> {
+  async prepare(attempt: Attempt, delta: Delta | null = null): Promise<Carrier> {
     const { ledger, settings, checkpoint } = attempt;
-    const work = await planLanes(attempt);
+    const work = delta === null ? await planLanes(attempt) : [laneOf(attempt, delta)];
     try {
+      if (delta !== null) return deltaCarrier(await this.#stage(attempt, work), delta);
       const unable = attempt.engines.find(({ admin }) => admin.capabilities.wire === null);
       if (unable !== undefined) throw withoutNccl(unable);
+      const sparse = attempt.engines.find(
+        ({ admin }) => admin.capabilities.transferBackend === 'sparse_nccl',
+      );
+      if (sparse !== undefined) throw deltasOnly(sparse);
       return await this.#stage(attempt, work);
     } catch (error) {
       await this.#dropLanes(DROP_MS);
@@ -144,7 +152,7 @@ export class NcclSender {
       lane.reused =
         this.#trusted &&
         !own.members.some(({ engine }) => suspects.has(engine.id)) &&
-        (await lane.stands(own, settings.packing)) &&
+        (await lane.stands(own)) &&
         (await this.#isOurs(own, attempt));
       if (!lane.reused) fresh.push({ lane, work: own, port: portOf(settings.masterPort, index) });
     }
@@ -164,12 +172,12 @@ export class NcclSender {
     const signal = AbortSignal.any([attempt.signal, callOff.signal]);
     setMaxListeners(0, signal);
     try {
-      const opening = fresh.map(({ lane, work: { members }, port }) =>
+      const opening = fresh.map(({ lane, work: { members, packing }, port }) =>
         lane.open({
           runtime: this.#runtime as NativeRuntime,
           device: settings.device,
           members,
-          packing: settings.packing,
+          packing,
           masterAddress: settings.masterAddress,
           masterPort: port,
           timeoutMs: settings.timeouts.rendezvous,
@@ -252,16 +260,33 @@ async function planLanes({ engines, facts, checkpoint, settings, signal }: Attem
     const plan = await runInSlices(planSteps(wire, order, settings.packing), signal);
     lanes.push({
       wire,
-      members: members.map((engine): GroupMember => {
-        const known = facts.get(engine.id);
-        if (known === undefined) throw new Error(`no facts of ${engine.id}`);
-        return { engine, workers: known.workers, processStart: known.processStart };
-      }),
+      members: members.map((engine) => memberOf(engine, facts)),
       plan,
       staging: stagingFor(plan, { slotBytes: Math.min(SLOT_BYTES, plan.byteLength) }),
+      packing: settings.packing,
+      files: checkpoint.files,
     });
   }
   return lanes;
+}
+
+/** What is to be sent of a delta. Its format is never packed. */
+function laneOf({ facts }: Attempt, { engines, plan, files, tensors }: Delta): LaneWork {
+  return {
+    wire: 'vllm',
+    members: engines.map((engine) => memberOf(engine, facts)),
+    plan,
+    staging: stagingFor(plan, { slotBytes: Math.min(SLOT_BYTES, plan.byteLength) }),
+    packing: null,
+    files,
+    acceptedList: tensors,
+  };
+}
+
+function memberOf(engine: EngineLink, facts: Attempt['facts']): GroupMember {
+  const known = facts.get(engine.id);
+  if (known === undefined) throw new Error(`no facts of ${engine.id}`);
+  return { engine, workers: known.workers, processStart: known.processStart };
 }
 
 function byWire(engines: readonly EngineLink[]): ReadonlyMap<WireFormat, EngineLink[]> {

@@ -7,6 +7,7 @@ import { type Finding, findingOf, joiningRecord } from './claim/found.js';
 import type { Journal } from './claim/journal.js';
 import { describeRecord } from './claim/record.js';
 import type { FoundRecord } from './claim/records.js';
+import type { HeldVersions } from './delta/held.js';
 import type { DigestBook } from './digests.js';
 import type { FleetConnections } from './fleet-connections.js';
 import { withoutChecker, withoutDiskLoad } from './lacking.js';
@@ -32,6 +33,7 @@ export interface SessionMemory {
   readonly processStarts: Map<string, number | null>;
   /** Engines whose workers answer late; see late-answers.ts. */
   readonly late: Set<string>;
+  readonly held: HeldVersions;
 }
 
 export interface PreflightResult {
@@ -86,6 +88,8 @@ export async function preflight(fleet: FleetConnections, input: PreflightInput):
     if (restarted) ledger.note(`${engine.id}: was restarted since the last update`);
     else if (retagged)
       ledger.note(`${engine.id}: has weight version ${facts.weightVersion}, not ${tag}: others changed it`);
+    // One that doesn't say when it was started may be another process by now.
+    if (restarted || retagged || facts.processStart === null) memory.held.forget(engine.id);
     changed ||= restarted || retagged;
   }
   for (const [id, error] of failed) ledger.fail(id, error);

@@ -18,6 +18,7 @@ import {
   type SeenEngine,
   servesNew,
 } from './claim/found.js';
+import { weightMarks } from './claim/group-marks.js';
 import { engineKey } from './claim/identity.js';
 import { describeRecord, type PushFacts } from './claim/record.js';
 import { openStateDirectory } from './claim/state-directory.js';
@@ -105,6 +106,10 @@ export async function recoverEngines(request: RecoveryRequest): Promise<Recovery
     const plan = await lookAround(request, { ledger, settings, engines: fleet.engines });
     for (const [id, error] of fleet.failed) unreachable(request, ledger, id, error);
     const before = new Set(ledger.in('serving-old', 'serving-new'));
+    // A session that lives on must not take what is loaded here for what it gave.
+    await weightMarks(settings.state)
+      .set(plan.attempt.engines.map(({ id }) => id))
+      .catch((error: unknown) => ledger.note(String(error)));
     await carryOutPaused(plan);
     explainWhatStays(request, plan.attempt, before);
     await readBack(plan.attempt, new Map()).catch(() => undefined);

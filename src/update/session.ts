@@ -12,10 +12,13 @@ import { type AdapterOptions, type AdapterReport, loadAdapter } from './adapters
 import type { Attempt, Carrier } from './attempt.js';
 import type { Claim } from './claim/claim.js';
 import { claimForUpdate, unlessBusy } from './claim/for-update.js';
-import { groupMarks } from './claim/group-marks.js';
+import { groupMarks, weightMarks } from './claim/group-marks.js';
 import { NO_JOURNAL } from './claim/journal.js';
 import { conclude, describeWeights } from './conclude.js';
 import { carryOut } from './coordinator.js';
+import { HeldVersions } from './delta/held.js';
+import type { Delta } from './delta/prepare.js';
+import { deltaRequest, deltaUnlessFiles } from './delta/request.js';
 import { DigestBook } from './digests.js';
 import type { FleetConnections } from './fleet-connections.js';
 import { connectAll } from './fleet-connections.js';
@@ -47,7 +50,7 @@ export class FleetSession {
   readonly #learned = new Map<number, ProofVerdict>();
   readonly #closing = new AbortController();
   #guardian: Guardian | null = null;
-  readonly #memory: SessionMemory = { weightVersions: new Map(), processStarts: new Map(), late: new Set() };
+  readonly #memory: SessionMemory;
   /** Served name of each adapter that this session loaded. */
   readonly #adapters = new Map<string, string>();
   #updates = 0;
@@ -58,6 +61,12 @@ export class FleetSession {
     this.#fleet = fleet;
     this.#pool = pool;
     this.#sender = new NcclSender(groupMarks(settings.state));
+    this.#memory = {
+      weightVersions: new Map(),
+      processStarts: new Map(),
+      late: new Set(),
+      held: new HeldVersions(weightMarks(settings.state)),
+    };
   }
 
   get engines(): readonly EngineLink[] {
@@ -160,6 +169,7 @@ export class FleetSession {
     let book: DigestBook | null = null;
     let carrier: Carrier | null = null;
     let transfer: TransferReport | null = null;
+    let delta: Delta | null = null;
     let failure: unknown = null;
     try {
       ledger.enter('preflight');
@@ -190,8 +200,13 @@ export class FleetSession {
       held = await holdPublished(path, { signal, onNote: (text) => ledger.note(text) });
       checkpoint = await openCheckpoint(path, { signal });
       await held?.requireAgreement(checkpoint);
-      // For newcomers: what the transfer finds changed fails it.
-      if (this.#pool !== null) identity = await checkpointIdentity(checkpoint.path ?? path);
+      // For newcomers and for the next delta: what the transfer finds changed fails it.
+      identity = await checkpointIdentity(path);
+      const asked = deltaRequest(options, {
+        transport: settings.transport,
+        held: this.#memory.held,
+        bookOf: (base) => this.#openBook(base, settings),
+      });
       const attempt: Attempt = {
         settings,
         engines: this.#fleet.engines,
@@ -208,10 +223,14 @@ export class FleetSession {
       const methods = this.#methods(settings, unsettled);
       // Hashing reads every byte, so that the transfer finds them in the page cache.
       if (methods.digest) await takeDigests(attempt, book);
-      carrier =
-        settings.transport === 'filesystem'
-          ? filesystemCarrier(directoryOf(checkpoint, path))
-          : await this.#sender.prepare(attempt);
+      delta = asked === null ? null : await deltaUnlessFiles(attempt, asked);
+      const byFiles = settings.transport === 'filesystem' || (asked !== null && delta === null);
+      carrier = byFiles
+        ? filesystemCarrier(directoryOf(checkpoint, path))
+        : await this.#sender.prepare(attempt, delta);
+      // What is staged has its files open, so nothing is left of them however this ends.
+      await delta?.close();
+      await this.#memory.held.announce(this.#ids());
       const onTransferred = (report: TransferReport) => {
         transfer = report;
       };
@@ -227,6 +246,8 @@ export class FleetSession {
         : asWeightcastError(error, 'WC_UPDATE_FAILED', { phase: ledger.phase ?? undefined });
     } finally {
       await carrier?.close().catch(() => undefined);
+      await delta?.close().catch(() => undefined);
+      this.#memory.held.remember(this.#ids(), ledger, identity);
       await held?.[Symbol.asyncDispose]();
       await claim?.release(ledger.reasons()).catch((error) => ledger.note(String(error)));
       this.#guardian?.idle();
@@ -243,6 +264,7 @@ export class FleetSession {
         emulated: this.#sender.emulated,
         weights: describeWeights(path, checkpoint, book?.checkpointDigest ?? null),
         transfer,
+        delta: carrier?.name === 'nccl' ? (delta?.report ?? null) : null,
         memory: this.#sender.memory,
         nccl: carrier?.name === 'nccl' ? this.#sender.describe() : null,
       },
@@ -251,12 +273,17 @@ export class FleetSession {
     return report;
   }
 
+  #ids(): string[] {
+    return this.engines.map(({ id }) => id);
+  }
+
   /** These engines are others now, or have left: the next group is a new one. */
   #forget(gone: readonly string[]): void {
     for (const id of gone) {
       this.#memory.weightVersions.delete(id);
       this.#memory.processStarts.delete(id);
       this.#memory.late.delete(id);
+      this.#memory.held.forget(id);
     }
     if (gone.length > 0) this.#sender.distrust();
   }

@@ -82,7 +82,7 @@ export class LaneRun {
 
   async #ask(engine: EngineLink): Promise<void> {
     const { ledger, signal } = this.#attempt;
-    const { transfer, frames, updateFor } = this.lane;
+    const { transfer, frames, totalBytes, updateFor } = this.lane;
     ledger.set(engine.id, 'receiving');
     this.posts.set(engine.id, 'unknown');
     try {
@@ -91,7 +91,8 @@ export class LaneRun {
         // Rank 0 knows first: its deadline ends the group, and the engine then gets so long to answer for itself.
         timeoutMs: this.#options.clock.left() + ANSWER_MS,
       });
-      const early = transfer.framesIssued < frames;
+      // A delta in which nothing changed has no bytes to wait for.
+      const early = transfer.framesIssued < frames && totalBytes > 0;
       if (early && !engine.admin.capabilities.updateAnswersEarly) throw deafEngine(engine);
       this.posts.set(engine.id, 'received');
     } catch (error) {

@@ -153,6 +153,13 @@ export interface UpdateOptions {
   readonly version?: string;
   readonly signal?: AbortSignal;
   readonly verify?: VerifyMode;
+  /**
+   * The version that the engines hold, a checkpoint directory or file: only what differs from it is sent, by NCCL, to engines that were started for deltas (vLLM's
+   * backend `sparse_nccl`). Each engine is proved to hold it first.
+   */
+  readonly deltaFrom?: string;
+  /** The weight version that engines with `deltaFrom` say: one that says another is not patched. Default: their bytes are proved instead. */
+  readonly deltaFromVersion?: string;
 }
 
 export interface ErrorReport {
@@ -212,6 +219,20 @@ export interface TransferReport {
   readonly broadcastMs: number;
 }
 
+/** What a delta carried. */
+export interface DeltaReport {
+  /** The version that it starts from. */
+  readonly base: string;
+  /** Tensors that changed. */
+  readonly tensors: number;
+  /** Elements that changed, of so many. */
+  readonly elements: number;
+  readonly ofElements: number;
+  /** Of the delta, and of the whole weights. */
+  readonly bytes: number;
+  readonly denseBytes: number;
+}
+
 export interface NcclReport {
   readonly version: number;
   readonly library: string;
@@ -247,6 +268,8 @@ export interface UpdateReport {
   /** Milliseconds from the first pause request to the last resume's answer; null when nobody was paused. */
   readonly pauseMs: number | null;
   readonly transfer: TransferReport | null;
+  /** What was sent is the difference to an earlier version; null where whole weights were. */
+  readonly delta: DeltaReport | null;
   /** Staging memory in bytes, known before anything started. */
   readonly memory: { readonly device: number; readonly pinned: number } | null;
   readonly nccl: NcclReport | null;

@@ -34,3 +34,8 @@ export interface Tensor {
   readonly shape: readonly number[];
   readonly range: ByteRange;
 }
+
+/** Elements of a tensor of this shape; exact up to 2^53. */
+export function elementsOf(shape: readonly number[]): number {
+  return shape.reduce((product, extent) => product * extent, 1);
+}

@@ -122,6 +122,7 @@ export function report(over: Partial<UpdateReport> = {}): UpdateReport {
       { phase: 'transfer', ms: 1020 },
     ],
     pauseMs: 1320,
+    delta: null,
     transfer: {
       transport: 'nccl',
       bytes: 1_192_135_096,

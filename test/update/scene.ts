@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'vitest';
+import type { SimulateOptions } from '../../src/testing/index.js';
 import { type PushRecord, parseRecord } from '../../src/update/claim/record.js';
 import type { UpdateReport } from '../../src/update/types.js';
 import { MAIN, processesWith, Spawned, weightcast } from '../cli/spawned.js';
@@ -25,8 +26,11 @@ export interface Scene extends Bench {
   records(): Promise<(PushRecord | null)[]>;
 }
 
-export async function withScene(body: (scene: Scene) => Promise<void>): Promise<void> {
-  await withBench({ engines: 2, workers: 1 }, async (bench) => {
+export async function withScene(
+  body: (scene: Scene) => Promise<void>,
+  engines: SimulateOptions = {},
+): Promise<void> {
+  await withBench({ engines: 2, workers: 1, ...engines }, async (bench) => {
     const state = await mkdtemp(join(tmpdir(), 'weightcast-dead-'));
     const proxies = await Promise.all(bench.urls.map(scriptedProxy));
     const records = async () => {

@@ -51,12 +51,13 @@ export function startBody(dialect: Dialect): Record<string, unknown> {
 }
 
 type Body = Record<string, unknown>;
+type UpdateList = Pick<WeightsUpdate, 'tensors' | 'updates' | 'packing'>;
 
 /** One body for all engines of a dialect: it is megabytes where there are many tensors. */
-const updateBodies = new WeakMap<Pick<WeightsUpdate, 'tensors' | 'packing'>, Map<string, Body>>();
+const updateBodies = new WeakMap<UpdateList, Map<string, Body>>();
 
 /** update_info. The same object for the same update and form. */
-export function updateBody(dialect: Dialect, update: Pick<WeightsUpdate, 'tensors' | 'packing'>): Body {
+export function updateBody(dialect: Dialect, update: UpdateList): Body {
   const form = `${dialect.capabilities.packedIn} ${dialect.checkpointFormatIn}`;
   const made = updateBodies.get(update) ?? new Map<string, Body>();
   updateBodies.set(update, made);
@@ -66,18 +67,23 @@ export function updateBody(dialect: Dialect, update: Pick<WeightsUpdate, 'tensor
 }
 
 /** An empty list is refused here: 0.33 would expect the whole previous list. */
-function makeUpdateBody(dialect: Dialect, update: Pick<WeightsUpdate, 'tensors' | 'packing'>): Body {
-  const { tensors, packing } = update;
+function makeUpdateBody(dialect: Dialect, update: UpdateList): Body {
+  const { tensors, updates, packing } = update;
   if (tensors.length === 0) {
     throw new WeightcastError('WC_CONFIG_INVALID', 'an update needs at least one tensor', {
       remedy: 'Pass a checkpoint that has tensors.',
     });
   }
+  const lists = {
+    names: tensors.map((tensor) => tensor.name),
+    dtype_names: tensors.map((tensor) => tensor.dtypeName),
+    shapes: tensors.map((tensor) => tensor.shape),
+  };
+  // The sparse backend knows these four and nothing else (contracts/vllm.md 1.10).
+  if (updates !== undefined) return { update_info: { ...lists, num_updates_list: updates } };
   return {
     update_info: {
-      names: tensors.map((tensor) => tensor.name),
-      dtype_names: tensors.map((tensor) => tensor.dtypeName),
-      shapes: tensors.map((tensor) => tensor.shape),
+      ...lists,
       ...(dialect.capabilities.packedIn === 'update' ? packingFields(packing) : {}),
       ...(dialect.checkpointFormatIn === 'update' ? { is_checkpoint_format: true } : {}),
     },

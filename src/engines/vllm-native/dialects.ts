@@ -11,11 +11,17 @@ export interface Dialect {
   readonly capabilities: Capabilities;
   /** `is_checkpoint_format`: a field of update_info, later of the start body, later gone. */
   readonly checkpointFormatIn: 'update' | 'start' | 'nowhere';
+  /** Its backend `sparse_nccl` takes the checkpoint's names and flat indices; before, it took those of fused runtime parameters (contracts/vllm.md 1.10). */
+  readonly sparse: boolean;
 }
 
-interface Row extends Partial<Omit<Capabilities, 'wire' | 'pauseModes' | 'diskLoad' | 'needsWeightVersion'>> {
+interface Row
+  extends Partial<
+    Omit<Capabilities, 'wire' | 'pauseModes' | 'diskLoad' | 'needsWeightVersion' | 'transferBackend'>
+  > {
   readonly since: string;
   readonly checkpointFormatIn?: Dialect['checkpointFormatIn'];
+  readonly sparse?: boolean;
 }
 
 const FIRST: Required<Row> = {
@@ -32,6 +38,7 @@ const FIRST: Required<Row> = {
   isPausedLiesAfterKeep: true,
   updateAnswersEarly: true,
   checkpointFormatIn: 'update',
+  sparse: false,
 };
 
 const CHANGES: readonly Row[] = [
@@ -46,7 +53,7 @@ const CHANGES: readonly Row[] = [
   { since: '0.27.0', weightVersion: true },
   { since: '0.28.0', packedIn: 'init' },
   // nccl_unique_id_b64 was seen in exactly 0.30.0 and from 0.32 on; the store works between them.
-  { since: '0.30.0', uniqueId: 'inline' },
+  { since: '0.30.0', uniqueId: 'inline', sparse: true },
   { since: '0.30.1', uniqueId: 'store' },
   { since: '0.32.0', uniqueId: 'inline', weightChecker: true, shutdownTransfer: true },
   { since: '0.33.0', newRequestsWhilePaused: 'refuse' },
@@ -85,7 +92,7 @@ export function selectDialect(text: string, engine?: string): Selection {
   for (const change of CHANGES) {
     if (compareVersions(sinceOf(change), version) <= 0) Object.assign(merged, change);
   }
-  const { since: _, checkpointFormatIn, ...capabilities } = merged;
+  const { since: _, checkpointFormatIn, sparse, ...capabilities } = merged;
   const newer = version.major > NEWEST.major || version.minor > NEWEST.minor;
   const notes = newer
     ? [
@@ -93,7 +100,7 @@ export function selectDialect(text: string, engine?: string): Selection {
       ]
     : [];
   return {
-    dialect: { capabilities: { ...capabilities, wire: 'vllm', diskLoad: true }, checkpointFormatIn },
+    dialect: { capabilities: { ...capabilities, wire: 'vllm', diskLoad: true }, checkpointFormatIn, sparse },
     notes,
   };
 }

@@ -35,12 +35,20 @@ interface Meaning {
 }
 
 const LORA_REMEDY = 'Start the server with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=1.';
+/** What a worker of another backend says to the list of a delta. */
+const NOT_SPARSE = /Invalid update_info for \w+: .*'num_updates_list'/;
+const DENSE_REMEDY = `It does not receive deltas: start it with --weight-transfer-config '{"backend":"sparse_nccl"}', or leave out --delta-from.`;
+const SPARSE_REMEDY =
+  'It receives deltas only (sparse_nccl): name the version that it holds by --delta-from, or load whole weights by --transport filesystem.';
 const TEXT_500_REMEDY = 'vLLM 0.16 gives no reason over HTTP: see the log of the server.';
 
 function meaningOf(reply: Reply, message: string, call: FailedCall): Meaning {
   const { status } = reply;
   if (status === 401) return { code: 'WC_ENGINE_UNAUTHORIZED' };
   if (message.includes('Weight transfer not configured')) return { code: 'WC_ENGINE_NOT_CONFIGURED' };
+  if (message.includes('Invalid update_info for SparseNCCLWeightTransferEngine'))
+    return { code: 'WC_ENGINE_NOT_CONFIGURED', remedy: SPARSE_REMEDY };
+  if (NOT_SPARSE.test(message)) return { code: 'WC_ENGINE_NOT_CONFIGURED', remedy: DENSE_REMEDY };
   if (isDead(status, message, call)) return { code: 'WC_ENGINE_DEAD' };
   if (status === 404 && message === 'Not Found') {
     if (call.route === 'admin') return { code: 'WC_ENGINE_DEV_MODE' };

@@ -71,6 +71,18 @@ export const resetDone: Reader<boolean | null> = (reply, call) => {
   return done;
 };
 
+/**
+ * The backend of weight transfer out of /server_info. Only a hint: the route fails where neither pip nor uv is in the server's environment (contracts/vllm.md,
+ * error bodies), and says null then; '' when the server was started without any.
+ */
+export const transferBackend: Reader<string | null> = ({ status, json }) => {
+  const config = status === 200 && isRecord(json) ? json.vllm_config : undefined;
+  const transfer = isRecord(config) ? config.weight_transfer_config : undefined;
+  if (transfer === null) return '';
+  const backend = isRecord(transfer) ? transfer.backend : undefined;
+  return typeof backend === 'string' ? backend.slice(0, 80) : null;
+};
+
 /** One result a worker. */
 export const workerResults: Reader<number> = (reply, call) => {
   const results = field(reply, call, 'results');

@@ -1,5 +1,13 @@
 /** The admin operations of one vLLM server, built from its dialect. Each is one exchange; nothing is sent here. */
-import type { Budget, EngineAdmin, Exchange, GroupSeat, PromptScore, WeightsUpdate } from '../admin.js';
+import type {
+  Budget,
+  EngineAdmin,
+  Exchange,
+  GroupSeat,
+  PromptScore,
+  TransferBackend,
+  WeightsUpdate,
+} from '../admin.js';
 import { finishBody, initBody, startBody, updateBody } from '../vllm-native/bodies.js';
 import type { Dialect } from '../vllm-native/dialects.js';
 import type { FailedCall } from '../vllm-native/errors.js';
@@ -10,6 +18,8 @@ export interface VllmIdentity {
   readonly engine: string;
   readonly version: string;
   readonly notes: readonly string[];
+  /** As the user says. */
+  readonly transferBackend?: TransferBackend | undefined;
 }
 
 interface Call<T> {
@@ -27,7 +37,7 @@ interface Call<T> {
 /** What every vLLM server can answer. */
 export interface VllmAdmin extends EngineAdmin {
   initBroadcaster(seat: Omit<GroupSeat, 'timeoutMs' | 'fleet'>): Exchange<void>;
-  updateWeights(update: Pick<WeightsUpdate, 'tensors' | 'packing'>): Exchange<void>;
+  updateWeights(update: Pick<WeightsUpdate, 'tensors' | 'updates' | 'packing'>): Exchange<void>;
   worldSize(): Exchange<number>;
   isPaused(): Exchange<boolean>;
   reloadFromDisk(directory: string): Exchange<number>;
@@ -39,7 +49,8 @@ export interface VllmAdmin extends EngineAdmin {
 
 /** Admin operations of a vLLM server that speaks `dialect`. */
 export function vllmAdmin(identity: VllmIdentity, dialect: Dialect): VllmAdmin {
-  const { capabilities } = dialect;
+  const { capabilities, sparse } = dialect;
+  const { transferBackend } = identity;
   const exchange = <T>(method: 'GET' | 'POST', call: Call<T>): Exchange<T> => {
     const failed = {
       engine: identity.engine,
@@ -65,7 +76,7 @@ export function vllmAdmin(identity: VllmIdentity, dialect: Dialect): VllmAdmin {
     backend: 'vllm',
     version: identity.version,
     notes: identity.notes,
-    capabilities,
+    capabilities: { ...capabilities, sparse, ...(transferBackend === undefined ? {} : { transferBackend }) },
     remedies: {
       nccl: 'Start it with VLLM_SERVER_DEV_MODE=1, or use --transport filesystem.',
       digest:
@@ -197,6 +208,17 @@ export function vllmAdmin(identity: VllmIdentity, dialect: Dialect): VllmAdmin {
           })
         : null,
 
+    transferBackend: () => ({
+      ...get({
+        operation: 'server_info',
+        path: '/server_info',
+        query: { config_format: 'json' },
+        budget: 'probe',
+        read: read.transferBackend,
+      }),
+      // Where it fails (neither pip nor uv beside the server), it fails again.
+      retryable: false,
+    }),
     runningRequests: () =>
       get({
         operation: 'metrics',

@@ -1,6 +1,6 @@
 /** Finds out what a server is before anything with effects is sent to it. */
 import { WeightcastError } from '../../errors.js';
-import type { Exchange } from '../admin.js';
+import type { Exchange, TransferBackend } from '../admin.js';
 import type { EngineTarget, ExchangeOptions, HttpClient } from '../http.js';
 import { listedRoutes, question } from '../question.js';
 import { type Selection, selectDialect } from '../vllm-native/dialects.js';
@@ -26,7 +26,18 @@ export async function connectVllm(
     routes === null
       ? await withoutRoutes(http, target, selection, options)
       : withRoutes(target, selection, routes);
-  return vllmAdmin({ engine: target.id, version, notes }, dialect);
+  const transferBackend = transferOf(target);
+  return vllmAdmin({ engine: target.id, version, notes, transferBackend }, dialect);
+}
+
+/** transfer=sparse_nccl: the backend of weight transfer that it was started with. @throws WeightcastError WC_CONFIG_INVALID */
+function transferOf({ parameters }: EngineTarget): TransferBackend | undefined {
+  const { transfer } = parameters ?? {};
+  if (transfer === undefined || transfer === 'nccl' || transfer === 'sparse_nccl') return transfer;
+  throw new WeightcastError(
+    'WC_CONFIG_INVALID',
+    `engine: transfer=${transfer.slice(0, 80)} is neither nccl nor sparse_nccl`,
+  );
 }
 
 function withRoutes(target: EngineTarget, selection: Selection, routes: ReadonlySet<string>): Selection {

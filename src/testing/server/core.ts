@@ -3,7 +3,13 @@ import type { Profile } from './profile.js';
 import { type Answer, engineDead, workerFailure } from './replies.js';
 import { type PauseMode, Scheduler } from './scheduler.js';
 import { INTACT, type Session } from './session.js';
-import { type JoinOrder, type Packed, type ReceiveOrder, WorkerError } from './transfer-info.js';
+import {
+  type JoinOrder,
+  type Packed,
+  type ReceiveOrder,
+  type TransferBackend,
+  WorkerError,
+} from './transfer-info.js';
 import { Refusal } from './validation.js';
 
 /** The worker processes, all together. Everything rejects with a WorkerError that has vLLM's words. */
@@ -29,7 +35,8 @@ export interface CoreOptions {
   readonly profile: Profile;
   readonly servedModelName: string;
   readonly model: string;
-  readonly weightTransfer: boolean;
+  /** `--weight-transfer-config`; true is the backend 'nccl'. */
+  readonly weightTransfer: boolean | 'sparse_nccl';
   /** Milliseconds that a generated token takes. */
   readonly tokenMs: number;
   readonly maxModelLen: number;
@@ -94,6 +101,10 @@ export class Core {
     } catch (error) {
       throw error instanceof WorkerError ? new Refusal(workerFailure(this.profile, error.message)) : error;
     }
+  }
+
+  get backend(): TransferBackend {
+    return this.options.weightTransfer === 'sparse_nccl' ? 'sparse_nccl' : 'nccl';
   }
 
   state(): EngineState {

@@ -52,6 +52,8 @@ export interface Profile {
   readonly refusesWhilePaused: boolean;
   /** An update whose lists are all empty means the previous lists again. */
   readonly reusesMetadata: boolean;
+  /** The backend `sparse_nccl` takes patches in checkpoint coordinates (before 0.30 in those of runtime parameters, which no reference engine takes). */
+  readonly sparse: boolean;
   /** update_info may be a list, one entry a worker (0.29 and later). */
   readonly updateInfoLists: boolean;
   /** Path prefixes that --api-key guards. */
@@ -86,6 +88,7 @@ const V016: Profile = {
   refusesWhilePaused: false,
   reusesMetadata: false,
   updateInfoLists: false,
+  sparse: false,
   guarded: ['/v1'],
   deadMessage: CORE_DIED,
   namesAliases: false,
@@ -133,6 +136,7 @@ const V030: Profile = {
   inlineUniqueId: true,
   validation: 'dotted',
   updateInfoLists: true,
+  sparse: true,
 };
 const V032: Profile = {
   ...V030,

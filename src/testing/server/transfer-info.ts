@@ -28,7 +28,17 @@ export interface ReceiveOrder extends Packed {
   readonly names: readonly string[];
   readonly dtypeNames: readonly string[];
   readonly shapes: readonly (readonly number[])[];
+  /** Of the sparse backend: elements of each tensor that are patched. */
+  readonly updates?: readonly number[];
 }
+
+/** The backend of `--weight-transfer-config`. */
+export type TransferBackend = 'nccl' | 'sparse_nccl';
+
+const ENGINE_CLASSES: Readonly<Record<TransferBackend, string>> = {
+  nccl: 'NCCLWeightTransferEngine',
+  sparse_nccl: 'SparseNCCLWeightTransferEngine',
+};
 
 const PACKED_FIELDS = ['packed', 'packed_buffer_size_bytes', 'packed_num_buffers'];
 const DEFAULT_BUFFER_BYTES = 1 << 30;
@@ -43,6 +53,7 @@ function construct(
   label: 'init_info' | 'update_info',
   value: unknown,
   options: {
+    readonly backend: TransferBackend;
     readonly type: string;
     readonly module: string;
     readonly fields: readonly string[];
@@ -50,7 +61,7 @@ function construct(
     readonly kind: 'positional' | 'keyword-only';
   },
 ): JsonObject {
-  const prefix = `Invalid ${label} for NCCLWeightTransferEngine: `;
+  const prefix = `Invalid ${label} for ${ENGINE_CLASSES[options.backend]}: `;
   if (!isObject(value)) {
     const type = Array.isArray(value) ? 'list' : typeof value === 'string' ? 'str' : 'NoneType';
     throw new WorkerError(
@@ -90,9 +101,11 @@ function packedOf(value: JsonObject): Packed {
 export function parseInitInfo(
   profile: Profile,
   value: unknown,
+  backend: TransferBackend = 'nccl',
 ): { readonly order: JoinOrder; readonly packed: Packed } {
   const seat = ['master_address', 'master_port', 'rank_offset', 'world_size'];
   const info = construct('init_info', value, {
+    backend,
     type: 'NCCLWeightTransferInitInfo',
     // The class moved with the refactor of 0.25.
     module: profile.weightVersion ? 'nccl_common' : 'nccl_engine',
@@ -155,6 +168,7 @@ const LISTS = ['names', 'dtype_names', 'shapes'] as const;
 /** Reads one update_info; `packedAtInit` rules where the version has it there. */
 export function parseUpdateInfo(profile: Profile, value: unknown, packedAtInit: Packed | null): ReceiveOrder {
   const info = construct('update_info', value, {
+    backend: 'nccl',
     type: 'NCCLWeightTransferUpdateInfo',
     module: 'nccl_engine',
     fields: [...LISTS, ...profile.updateFields],
@@ -164,23 +178,61 @@ export function parseUpdateInfo(profile: Profile, value: unknown, packedAtInit: 
   if (info.is_checkpoint_format === false || (info.update_kind ?? 'dense') !== 'dense') {
     throw new WorkerError('a reference engine receives whole tensors in checkpoint format only');
   }
-  const [names, dtypeNames, shapes] = LISTS.map((field) => {
-    const list = info[field] ?? [];
-    if (!Array.isArray(list)) {
-      throw new WorkerError(`${field} is not a list`);
-    }
-    return list as unknown[];
-  }) as [unknown[], unknown[], unknown[]];
-  for (const [field, list] of [
-    ['dtype_names', dtypeNames],
-    ['shapes', shapes],
-  ] as const) {
-    if (list.length !== names.length) {
-      throw new WorkerError(
-        `\`${field}\` should be of the same size as \`names\`: got ${list.length} and ${names.length}`,
-      );
-    }
+  return {
+    ...listsOf(info),
+    ...(profile.packedIn === 'init'
+      ? (packedAtInit ?? { packed: false, bufferBytes: DEFAULT_BUFFER_BYTES })
+      : packedOf(info)),
+  };
+}
+
+/** Reads one update_info of the sparse backend (`SparseNCCLWeightTransferUpdateInfo`, vLLM 0.32.0). */
+export function parseSparseInfo(value: unknown): ReceiveOrder {
+  const fields = [...LISTS, 'num_updates_list'];
+  const info = construct('update_info', value, {
+    backend: 'sparse_nccl',
+    type: 'SparseNCCLWeightTransferUpdateInfo',
+    module: 'sparse_nccl_engine',
+    fields,
+    required: fields,
+    kind: 'positional',
+  });
+  const lists = listsOf(info);
+  const updates = listOf(info, 'num_updates_list').map((count) => integer(count, 'a number of updates'));
+  if (updates.length === 0) {
+    throw new WorkerError('`num_updates_list` cannot be empty for sparse updates');
   }
+  requireEqualLength('num_updates_list', updates, lists.names);
+  if (updates.some((count) => count < 0)) {
+    throw new WorkerError('Sparse `num_updates_list` entries must be non-negative');
+  }
+  return { ...lists, updates, packed: false, bufferBytes: DEFAULT_BUFFER_BYTES };
+}
+
+function listOf(info: JsonObject, field: string): unknown[] {
+  const list = info[field] ?? [];
+  if (!Array.isArray(list)) {
+    throw new WorkerError(`${field} is not a list`);
+  }
+  return list as unknown[];
+}
+
+function requireEqualLength(field: string, list: readonly unknown[], names: readonly unknown[]): void {
+  if (list.length !== names.length) {
+    throw new WorkerError(
+      `\`${field}\` should be of the same size as \`names\`: got ${list.length} and ${names.length}`,
+    );
+  }
+}
+
+function listsOf(info: JsonObject): Pick<ReceiveOrder, 'names' | 'dtypeNames' | 'shapes'> {
+  const [names, dtypeNames, shapes] = LISTS.map((field) => listOf(info, field)) as [
+    unknown[],
+    unknown[],
+    unknown[],
+  ];
+  requireEqualLength('dtype_names', dtypeNames, names);
+  requireEqualLength('shapes', shapes, names);
   return {
     names: names.map(String),
     dtypeNames: dtypeNames.map(String),
@@ -196,8 +248,5 @@ export function parseUpdateInfo(profile: Profile, value: unknown, packedAtInit: 
         return value;
       });
     }),
-    ...(profile.packedIn === 'init'
-      ? (packedAtInit ?? { packed: false, bufferBytes: DEFAULT_BUFFER_BYTES })
-      : packedOf(info)),
   };
 }

@@ -7,11 +7,18 @@ import {
   reloaded,
   reloadFailed,
   requireOpen,
+  type Session,
   started,
   updateFailed,
   updateReceived,
 } from './session.js';
-import { parseInitInfo, parseUpdateInfo, type ReceiveOrder, WorkerError } from './transfer-info.js';
+import {
+  parseInitInfo,
+  parseSparseInfo,
+  parseUpdateInfo,
+  type ReceiveOrder,
+  WorkerError,
+} from './transfer-info.js';
 import {
   invalid,
   isObject,
@@ -79,7 +86,7 @@ const init: Handler = (core, request) => {
   const info = infoOf(core, request, 'init_info');
   return core.utility(async () => {
     requireConfigured(core);
-    const { order, packed } = parseInitInfo(core.profile, info);
+    const { order, packed } = parseInitInfo(core.profile, info, core.backend);
     await core.workers.join(order);
     core.joined = true;
     core.packedAtInit = packed;
@@ -93,14 +100,20 @@ const start: Handler = (core, request) => {
   }
   return core.utility(() => {
     requireConfigured(core);
-    core.session = started(core.session);
+    core.session = inPlace(core, started(core.session));
     return message('Weight update started');
   });
 };
 
+/** The sparse backend's start and finish do nothing, and it changes parameters where they are: no layer is ever stripped. */
+function inPlace(core: Core, next: Session): Session {
+  return core.backend === 'sparse_nccl' ? { ...next, stripped: core.session.stripped } : next;
+}
+
 /** One order a worker: from 0.29 on update_info may be a list of them. */
 function ordersOf(core: Core, info: unknown): readonly ReceiveOrder[] {
   const parse = (item: unknown): ReceiveOrder => {
+    if (core.backend === 'sparse_nccl') return parseSparseInfo(item);
     const order = parseUpdateInfo(core.profile, item, core.packedAtInit);
     const previous = core.profile.reusesMetadata && order.names.length === 0 ? core.previousOrder : null;
     return previous ?? order;
@@ -126,9 +139,9 @@ const update: Handler = (core, request) => {
       }
       await core.workers.receive(orders);
       core.previousOrder = orders[0] ?? null;
-      core.session = updateReceived(core.profile, core.session);
+      core.session = inPlace(core, updateReceived(core.profile, core.session));
     } catch (error) {
-      core.session = updateFailed(core.profile, core.session, touched);
+      core.session = inPlace(core, updateFailed(core.profile, core.session, touched));
       throw error;
     }
     return message('Weights updated');
@@ -147,7 +160,7 @@ const finish: Handler = (core, request) => {
   }
   return core.utility(() => {
     requireConfigured(core);
-    core.session = finished(core.profile, core.session);
+    core.session = inPlace(core, finished(core.profile, core.session));
     core.weightVersion = version ?? core.weightVersion;
     return message('Weight update finished');
   });
@@ -217,6 +230,12 @@ const collectiveRpc: Handler = (core, request) => {
   });
 };
 
+/** What of it is asked for: the real one also tells the model, the environment and the system. */
+const serverInfo: Handler = (core) => {
+  const backend = core.options.weightTransfer === false ? null : { backend: core.backend };
+  return json({ vllm_config: { weight_transfer_config: backend } });
+};
+
 export const TRANSFER: Readonly<Record<string, Handler>> = {
   'POST /init_weight_transfer_engine': init,
   'POST /start_weight_update': start,
@@ -225,4 +244,5 @@ export const TRANSFER: Readonly<Record<string, Handler>> = {
   'POST /finish_weight_update': finish,
   'POST /shutdown_weight_transfer_engine': shutdown,
   'POST /collective_rpc': collectiveRpc,
+  'GET /server_info': serverInfo,
 };

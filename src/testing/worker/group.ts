@@ -6,7 +6,8 @@ import { connectStore } from '../../transports/nccl/store/client.js';
 import type { ReceiveFault } from '../faults.js';
 import { type JoinOrder, type ReceiveOrder, WorkerError } from '../server/transfer-info.js';
 import type { Parameters } from './parameters.js';
-import { type Broadcast, broadcastsOf, requireViewable } from './receive-plan.js';
+import { applyPatches, type Patch } from './patches.js';
+import { type Broadcast, broadcastItemSize, broadcastsOf, requireViewable } from './receive-plan.js';
 import { receiveStream } from './stream.js';
 
 /** torch's default for a store. */
@@ -76,6 +77,7 @@ export class Group {
 
   /** Receives and loads, broadcast by broadcast, as the engine does: what arrived before a failure stays loaded. */
   async receive(order: ReceiveOrder, parameters: Parameters, fault: ReceiveFault | null): Promise<void> {
+    if (order.updates !== undefined) return this.#receivePatches(order, order.updates, { parameters, fault });
     const staging = new Staging(this.#communicator);
     let received = 0;
     try {
@@ -95,6 +97,46 @@ export class Group {
         await load(order, broadcast, parameters, (offset, byteLength) => buffer.read(offset, byteLength));
       }
       await fault?.after(received);
+    } finally {
+      await staging.free();
+    }
+  }
+
+  /** Receives all of a delta, and only then looks at it and applies it, as vLLM 0.30 and later does: what was patched before a failure stays patched. */
+  async #receivePatches(
+    order: ReceiveOrder,
+    updates: readonly number[],
+    { parameters, fault }: { readonly parameters: Parameters; readonly fault: ReceiveFault | null },
+  ): Promise<void> {
+    const staging = new Staging(this.#communicator);
+    let received = 0;
+    const next = async (byteLength: number): Promise<Uint8Array> => {
+      await fault?.before(received);
+      const buffer = await staging.atLeast(byteLength);
+      if (byteLength > 0) {
+        const timeoutMs = this.#timeoutMs;
+        await this.#communicator.broadcast({ buffer, offset: 0, byteLength, root: 0, timeoutMs });
+      }
+      received += 1;
+      return byteLength === 0 ? new Uint8Array(0) : buffer.read(0, byteLength);
+    };
+    try {
+      const patches: Patch[] = [];
+      for (const [index, name] of order.names.entries()) {
+        const dtypeName = order.dtypeNames[index] ?? '';
+        const count = updates[index] ?? 0;
+        const indices = await next(4 * count);
+        const values = await next(broadcastItemSize(dtypeName) * count);
+        patches.push({
+          name,
+          dtypeName,
+          shape: order.shapes[index] ?? [],
+          indices: new Int32Array(Uint8Array.from(indices).buffer),
+          values,
+        });
+      }
+      await fault?.after(received);
+      await applyPatches(patches, parameters, fault);
     } finally {
       await staging.free();
     }

@@ -82,6 +82,30 @@ export class Parameters {
     });
   }
 
+  /** Replaces elements of a checkpoint tensor, by their flat indices, where this worker holds them. */
+  async patch(name: string, { indices, values }: Elements): Promise<void> {
+    const slice = this.layout.slices.get(name);
+    if (slice === null || slice === undefined || indices.length === 0) {
+      return;
+    }
+    const buffer = this.#buffer(slice);
+    this.#digests.delete(slice.parameter);
+    this.#fingerprint = null;
+    const size = values.length / indices.length;
+    const end = slice.targetOffset + slice.rows * slice.columnBytes;
+    let piece: { readonly at: number; readonly bytes: Uint8Array } | null = null;
+    for (const element of inOrder(indices)) {
+      const target = targetOf(slice, (indices[element] as number) * size);
+      if (target === null) continue;
+      if (piece === null || target >= piece.at + piece.bytes.length) {
+        if (piece !== null) await buffer.write(piece.at, piece.bytes);
+        piece = { at: target, bytes: await buffer.read(target, Math.min(PIECE_BYTES, end - target)) };
+      }
+      piece.bytes.set(values.subarray(element * size, (element + 1) * size), target - piece.at);
+    }
+    if (piece !== null) await buffer.write(piece.at, piece.bytes);
+  }
+
   /** Changes one bit of a parameter: a fault. */
   async corrupt(parameter: string): Promise<void> {
     const buffer = this.#buffers.get(parameter);
@@ -150,6 +174,26 @@ export class Parameters {
       await visit(row, Math.min(step, slice.rows - row));
     }
   }
+}
+
+/** Changed elements of a tensor: value i is the element at the flat index i. */
+export interface Elements {
+  readonly indices: Int32Array;
+  readonly values: Uint8Array;
+}
+
+/** Positions in the list, by ascending index. */
+function inOrder(indices: Int32Array): Iterable<number> {
+  if (indices.every((index, i) => i === 0 || index > (indices[i - 1] as number))) return indices.keys();
+  return [...indices.keys()].sort((a, b) => (indices[a] as number) - (indices[b] as number));
+}
+
+/** Where a byte of the whole tensor lies in the parameter; null where this worker does not hold it. */
+function targetOf(slice: Slice, byte: number): number | null {
+  const row = Math.floor(byte / slice.rowBytes) - slice.firstRow;
+  const column = (byte % slice.rowBytes) - slice.columnOffset;
+  if (row < 0 || row >= slice.rows || column < 0 || column >= slice.columnBytes) return null;
+  return slice.targetOffset + row * slice.columnBytes + column;
 }
 
 /** The slice's columns of whole rows, packed. */

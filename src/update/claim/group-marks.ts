@@ -18,14 +18,19 @@ export interface GroupMarks {
   set(urls: readonly string[]): Promise<void>;
 }
 
-/** Where no state is kept nothing is known of others. */
-const NO_MARKS: GroupMarks = { stand: async () => true, set: async () => {} };
-
-/** The marks of one session; they are read and set under its claim. */
+/** The marks of one session; they are read and set under its claim. Where no state is kept nothing is known of others. */
 export function groupMarks(place: StatePlace | null): GroupMarks {
-  if (place === null) return NO_MARKS;
+  return place === null ? { stand: async () => true, set: async () => {} } : marksIn(place, 'groups');
+}
+
+/** The same for who pushed weights to an engine last. Where no state is kept it is never known to be this session. */
+export function weightMarks(place: StatePlace | null): GroupMarks {
+  return place === null ? { stand: async () => false, set: async () => {} } : marksIn(place, 'weights');
+}
+
+function marksIn(place: StatePlace, name: string): GroupMarks {
   const mine = randomUUID();
-  const folder = join(place.path, 'groups');
+  const folder = join(place.path, name);
   const fileOf = (url: string) => join(folder, createHash('sha256').update(engineKey(url)).digest('hex'));
   return {
     stand: async (urls) =>

@@ -5,6 +5,9 @@ import type { Mismatched, ProofParameter, ProofPlan, ProofVerdict, Proved, Unpro
 /** SHA-256 of no bytes. */
 const NOTHING = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
 
+/** Why a parameter that no tensor makes is unprovable. */
+export const NOT_IN_CHECKPOINT = 'not in the checkpoint';
+
 /**
  * Holds what an engine reports against the digests of the plan's candidates (hex, in their order).
  *
@@ -25,7 +28,7 @@ export function judge(plan: ProofPlan, digests: readonly string[], reported: Che
       const found = resolve(parameter);
       const known = found === null ? undefined : plan.parameters.get(found.name);
       if (found === null || known === undefined) {
-        unprovable.push({ worker, parameter, reason: 'not in the checkpoint' });
+        unprovable.push({ worker, parameter, reason: NOT_IN_CHECKPOINT });
         continue;
       }
       for (const tensor of known.tensors) covered.add(tensor);

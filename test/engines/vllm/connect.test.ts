@@ -35,7 +35,22 @@ function server(
   };
 }
 
+function capabilitiesOf(version: string) {
+  const { capabilities, sparse } = selectDialect(version).dialect;
+  return { ...capabilities, sparse };
+}
+
 describe('connecting', () => {
+  it('knows the backend of weight transfer that the user names, and no other word for it', async () => {
+    await withServer(server('0.32.0'), async ({ target }) => {
+      await using http = withClient();
+      const named = (transfer: string) => connectEngine(http, { ...target, parameters: { transfer } });
+      expect((await named('sparse_nccl')).capabilities.transferBackend).toBe('sparse_nccl');
+      expect((await named('nccl')).capabilities.transferBackend).toBe('nccl');
+      await expect(named('dense')).rejects.toMatchObject({ code: 'WC_CONFIG_INVALID' });
+    });
+  });
+
   it.each(VERSIONS)('to %s asks for the version and the routes and nothing else', async (version) => {
     await withServer(server(version), async ({ target, received }) => {
       await using http = withClient();
@@ -43,7 +58,7 @@ describe('connecting', () => {
       expect(admin.version).toBe(version);
       expect(admin.backend).toBe('vllm');
       expect(admin.notes).toEqual([]);
-      expect(admin.capabilities).toEqual(selectDialect(version).dialect.capabilities);
+      expect(admin.capabilities).toEqual(capabilitiesOf(version));
       expect(received.map((r) => `${r.method} ${r.path}`)).toEqual(['GET /version', 'GET /openapi.json']);
       expect(await http.exchange(target, admin.worldSize() as Exchange<number>)).toBe(1);
     });
@@ -55,7 +70,7 @@ describe('connecting', () => {
       const admin = await connectVllm(http, target);
       expect(admin.version).toBe('0.41.0');
       expect(admin.notes.join()).toContain('newer');
-      expect(admin.capabilities).toEqual(selectDialect('0.33.0').dialect.capabilities);
+      expect(admin.capabilities).toEqual(capabilitiesOf('0.33.0'));
     });
   });
 

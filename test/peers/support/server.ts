@@ -16,8 +16,8 @@ export interface VllmOptions {
   readonly model: string;
   /** Number of workers; default 1. */
   readonly tensorParallel?: number;
-  /** 'nccl' starts it ready for weight transfer, over the emulated libnccl; 'none' as a plain server with dev mode. */
-  readonly transfer: 'nccl' | 'none';
+  /** A backend starts it ready for weight transfer, over the emulated libnccl; 'none' as a plain server with dev mode. */
+  readonly transfer: 'nccl' | 'sparse_nccl' | 'none';
   /** Default: a free port. */
   readonly port?: number;
   readonly env?: Readonly<Record<string, string>>;
@@ -54,7 +54,7 @@ function environment(options: VllmOptions): Record<string, string> {
   return {
     ...smallVllm,
     VLLM_SERVER_DEV_MODE: '1',
-    ...(options.transfer === 'nccl' ? emulatedTransfer : {}),
+    ...(options.transfer === 'none' ? {} : emulatedTransfer),
     ...options.env,
   };
 }
@@ -66,7 +66,8 @@ export async function startVllm(options: VllmOptions): Promise<VllmServer> {
   const serve = ['--host', '127.0.0.1', '--port', String(port), '--model', model];
   const small = ['--enforce-eager', '--max-model-len', '128', '--max-num-seqs', '4', '--dtype', 'bfloat16'];
   const parallel = tensorParallel === 1 ? [] : ['--tensor-parallel-size', String(tensorParallel)];
-  const transfer = options.transfer === 'nccl' ? ['--weight-transfer-config', '{"backend":"nccl"}'] : [];
+  const backend = JSON.stringify({ backend: options.transfer });
+  const transfer = options.transfer === 'none' ? [] : ['--weight-transfer-config', backend];
   const command = [python.python, '-m', 'vllm.entrypoints.openai.api_server', ...serve, ...small];
 
   const group = await startGroup([...command, ...parallel, ...transfer], { env: environment(options) });

@@ -11,6 +11,8 @@ export interface Frame {
 export interface WirePlan {
   /** The list to declare, in the order of the bytes. */
   readonly tensors: readonly TensorSpec[];
+  /** Of a delta: how many elements of each tensor are sent. Absent: whole tensors. */
+  readonly updates?: readonly number[] | undefined;
   /** One broadcast each, in order. */
   readonly frames: readonly Frame[];
   readonly byteLength: number;
