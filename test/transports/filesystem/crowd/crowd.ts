@@ -13,9 +13,8 @@ export interface Done {
   /** Of a publisher: versions that retention removed. */
   readonly removed?: number;
   readonly seconds?: number;
-  /** Of a reader: how often it opened one, and how many different ones. */
+  /** Of a reader: how many versions it has read. */
   readonly reads?: number;
-  readonly versions?: number;
 }
 
 const PROCESS = fileURLToPath(new URL('./process.mjs', import.meta.url));

@@ -1,5 +1,5 @@
 /**
- * One process of the crowd: a publisher that prunes after each version, or a reader of whatever is newest. From dist/, as users run it.
+ * One process of the crowd: a publisher that prunes after each version, or a reader of each version that it comes to see. From dist/, as users run it.
  *
  *     node --expose-gc process.mjs publish DIR SOURCES FROM UNTIL
  *     node --expose-gc process.mjs read DIR SOURCES            until standard input ends
@@ -57,21 +57,28 @@ async function readAgain({ path, manifest }) {
   }
 }
 
+/** Null once told to end. */
+async function nextVersion(atLeast, signal) {
+  try {
+    return await openPublished(directory, { version: { atLeast }, waitMs: 300_000, signal });
+  } catch (error) {
+    if (signal.aborted) return null;
+    throw error;
+  }
+}
+
 async function readUntilTold() {
-  let told = false;
-  process.stdin.on('end', () => {
-    told = true;
-  });
+  const told = new AbortController();
+  process.stdin.on('end', () => told.abort());
   process.stdin.resume();
   const identities = new Map();
-  const versions = new Set();
   let reads = 0;
-  for (let newest = 0; !told; reads += 1) {
-    const opened = await openPublished(directory, { version: 'latest', waitMs: 300_000 });
+  for (let next = 0; ; reads += 1) {
+    const opened = await nextVersion(next, told.signal);
+    if (opened === null) break;
     const { version, manifest, lost } = opened;
-    if (version < newest) throw new Error(`version ${version} after ${newest}`);
-    newest = version;
-    versions.add(version);
+    if (version < next) throw new Error(`version ${version}, and from ${next} on was asked for`);
+    next = version + 1;
     await readAgain(opened);
     if (lost.aborted) throw lost.reason;
     await opened.close();
@@ -82,7 +89,7 @@ async function readUntilTold() {
     identities.set(source, known);
     sample(reads);
   }
-  return { reads, versions: versions.size };
+  return { reads };
 }
 
 const done = role === 'publish' ? await publishAll() : await readUntilTold();
