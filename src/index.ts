@@ -8,6 +8,7 @@ export type { MemberState, PoolPolicy } from './fleet/elastic/state.js';
 export type { DiscoverSpec, ElasticSpec } from './fleet/specs.js';
 export * from './inference/index.js';
 export * from './operations/index.js';
+export * from './transports/filesystem/follow/index.js';
 export * from './transports/filesystem/prime-rl/index.js';
 export * from './transports/filesystem/publish/index.js';
 export * from './transports/filesystem/published/index.js';

@@ -99,6 +99,17 @@ Examples
   weightcast doctor --discover dynamo=http://frontend:8000
 `;
 
+export const FOLLOW_EXAMPLES = `
+Each version appears in the local directory by one rename, with the digest that was published; weightcast push and watch take it from there. Goes straight to
+the newest version. One that is not what its manifest says is named and left out. A follower that was killed goes on where it was.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted before there was a version.
+
+Examples
+  weightcast follow /shared/policy --into /local/policy
+  weightcast follow /shared/policy --into /local/policy --keep 3 --json
+`;
+
 export const PRUNE_EXAMPLES = `
 The directory holds step_<v> folders that weightcast published; others are not touched. What a reader or a push holds stays, and so does what a delta that stays
 was made from. Also removes what publishers and prunes that died have left.

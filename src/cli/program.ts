@@ -185,6 +185,19 @@ export function buildProgram(context: CommandContext, done: (code: number) => vo
   });
 
   output(
+    command('follow <directory>', 'keep a local copy of what is published', help.FOLLOW_EXAMPLES)
+      .requiredOption('--into <dir>', 'the local directory, which gets step_<v> folders')
+      .option('--keep <n>', 'so many of the newest stay there, at least 2 (default: 2)', positive)
+      .option('--interval <seconds>', 'time between two looks (default: 1)', seconds)
+      .option('--max-versions <n>', 'end after so many versions', positive)
+      .option('--no-fsync', 'local copies may be lost with the power'),
+    'print one JSON document a line for each version, everything else on stderr',
+  ).action(async (directory, flags) => {
+    const { follow } = await import('./follow.js');
+    done(await follow(directory, flags, context));
+  });
+
+  output(
     command('simulate', 'run reference engines on this machine until Ctrl-C', help.SIMULATE_EXAMPLES)
       .option('--engines <n>', 'engines (default: 1)', positive)
       .option('--workers <n>', 'worker processes of each engine (default: 1)', positive)

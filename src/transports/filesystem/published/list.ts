@@ -60,6 +60,16 @@ export async function surveyPublished(
   return { published, others };
 }
 
+/** One version; null for a folder that is none. @throws WeightcastError WC_FILE_READ */
+export async function publishedEntry(
+  path: string,
+  version: number,
+  signal: AbortSignal | null,
+): Promise<PublishedEntry | null> {
+  const entry = await look(path, version, signal);
+  return entry instanceof WeightcastError ? null : entry;
+}
+
 async function look(
   path: string,
   version: number,

@@ -1,0 +1,2 @@
+/** Local copies of published versions. */
+export { type FollowPublishedOptions, followPublished } from './follow.js';
