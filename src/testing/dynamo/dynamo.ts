@@ -45,6 +45,8 @@ const COMPONENT = 'backend';
 /** A running deployment; everything ends with `close()`. */
 export class ReferenceDynamo {
   readonly workers: readonly ReferenceDynamoWorker[];
+  readonly #start: (own: DynamoWorkerOptions) => Promise<ReferenceDynamoWorker>;
+  readonly #started: ReferenceDynamoWorker[];
   /** The frontend: /v1/models and /v1/chat/completions. */
   readonly url: string;
   /** The RL listener: /v1/rl/workers. */
@@ -55,12 +57,26 @@ export class ReferenceDynamo {
   /** @internal */
   constructor(
     workers: readonly ReferenceDynamoWorker[],
-    parts: { readonly servers: readonly [Server, Server]; readonly listed: Set<ReferenceDynamoWorker> },
+    parts: {
+      readonly servers: readonly [Server, Server];
+      readonly listed: Set<ReferenceDynamoWorker>;
+      readonly start: (own: DynamoWorkerOptions) => Promise<ReferenceDynamoWorker>;
+    },
   ) {
     this.workers = workers;
+    this.#started = [...workers];
+    this.#start = parts.start;
     this.#servers = parts.servers;
     this.#listed = parts.listed;
     [this.url, this.discoveryUrl] = parts.servers.map(urlOf) as [string, string];
+  }
+
+  /** One more, which discovery lists once it serves; it is not among `workers`. @throws WeightcastError WC_REFERENCE_ENGINE */
+  async add(own: DynamoWorkerOptions = {}): Promise<ReferenceDynamoWorker> {
+    const worker = await this.#start(own);
+    this.#started.push(worker);
+    this.#listed.add(worker);
+    return worker;
   }
 
   /** The lease of a worker that ended is over: the frontend and discovery forget it. */
@@ -74,7 +90,7 @@ export class ReferenceDynamo {
       server.close();
       server.closeAllConnections();
     }
-    await Promise.all(this.workers.map(({ engine }) => engine.close()));
+    await Promise.all(this.#started.map(({ engine }) => engine.close()));
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -118,7 +134,7 @@ export async function startReferenceDynamo(options: ReferenceDynamoOptions): Pro
       ),
       serve(discovery({ ...place, requestTimeoutMs: options.discoveryTimeoutMs ?? 3_000 })),
     ]);
-    return new ReferenceDynamo(workers, { servers, listed });
+    return new ReferenceDynamo(workers, { servers, listed, start: (own) => startWorker(options, own) });
   } catch (error) {
     await Promise.all(workers.map(({ engine }) => engine.close()));
     throw error;
