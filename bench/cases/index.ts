@@ -10,6 +10,7 @@ export const cases: Readonly<Record<string, () => Promise<BenchCase>>> = {
   transfer: async () => (await import('./transfer.js')).transfer,
   header: async () => (await import('./header.js')).header,
   plan: async () => (await import('./plan.js')).plan,
+  publish: async () => (await import('./publish.js')).publishing,
   'control-plane': async () => (await import('./control-plane.js')).controlPlane,
   pause: async () => (await import('./pause.js')).pause,
   rendezvous: async () => (await import('./rendezvous.js')).rendezvous,

@@ -8,6 +8,8 @@ const busy: readonly StateName[] = [
   'broadcast whose receiver stalls',
   'running transfer',
   'sha256 job',
+  'write job',
+  'write job from a device that is busy',
 ];
 const ends: readonly EndingName[] = [
   'process.exit',
@@ -25,6 +27,9 @@ describe('a process or a Worker that ends in the middle of something', () => {
 
   it('reads a buffer that only the read still holds', () =>
     expectWell('collect.mjs', ['busy', 'buffer'], {}));
+
+  it('writes from buffers that only the write still holds', () =>
+    expectWell('collect.mjs', ['busy', 'write'], {}));
 
   it('ends by itself when a communicator is open and nothing is pending', () =>
     expectEnds('communicator ready', 'natural end', {}));

@@ -1,7 +1,8 @@
 // Every handle is closed twice, one after the other and at the same time, alone and after what it belongs to: nothing rejects.
-import { writeSync } from 'node:fs';
+import { rmSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
 import { addon, expectUsable, group, noThreadsLeft, open } from './addon.mjs';
-import { filePlan, hashJob, MIB, states } from './states.mjs';
+import { filePlan, hashJob, MIB, scratchFolder, states, writeJob } from './states.mjs';
 
 const runtime = await open();
 const device = () => runtime.communicator(0);
@@ -84,6 +85,21 @@ const cases = {
     const done = addon.sha256(hashJob(MIB), null);
     await done.result;
     done.cancel();
+  },
+  async write() {
+    const folder = scratchFolder();
+    try {
+      const cancelled = addon.write(writeJob(join(folder, 'cancelled'), 2048 * MIB), null);
+      for (let i = 0; i < 3; i += 1) cancelled.cancel();
+      const code = await cancelled.result.catch((error) => error.code);
+      if (code !== 'WC_NATIVE_CLOSED') throw new Error(`a cancelled job gave ${code}`);
+      cancelled.cancel();
+      const done = addon.write(writeJob(join(folder, 'done'), MIB), null);
+      await done.result;
+      done.cancel();
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
   },
 };
 

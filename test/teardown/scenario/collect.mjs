@@ -1,11 +1,13 @@
 // collect.mjs idle|busy <kind>: a handle that nobody holds any more is collected as garbage.
 // Idle: what it owned goes with it. Busy: the operation under way ends as if somebody held it.
 import { createHash } from 'node:crypto';
-import { readFileSync, writeSync } from 'node:fs';
+import { readFileSync, rmSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
 import { addon, addonThreads, expectUsable, group, nextTurn, noThreadsLeft, open, until } from './addon.mjs';
-import { filePlan, hashJob, MIB } from './states.mjs';
+import { filePlan, hashJob, MIB, scratchFolder, writeJob } from './states.mjs';
 
 const runtime = await open();
+const folder = scratchFolder();
 const threads = (name) => addonThreads().filter((thread) => thread === name).length;
 
 /** Collects until `holds()`. */
@@ -66,6 +68,13 @@ const idle = {
   hash: () =>
     dropped(async () => {
       const job = addon.sha256(hashJob(MIB), null);
+      await job.result;
+      return job;
+    }),
+  /** Its job is done. */
+  write: () =>
+    dropped(async () => {
+      const job = addon.write(writeJob(join(folder, 'idle'), MIB), null);
       await job.result;
       return job;
     }),
@@ -151,11 +160,28 @@ const busy = {
     const digests = await collectDuring(addon.sha256(hashJob(file.length), () => {}).result);
     expectEqual(hex(digests), expected, 'the digest');
   },
+  /** From a file, and from device buffers that nobody else holds. */
+  async write() {
+    const target = join(folder, 'busy');
+    const fromFile = await collectDuring(addon.write(writeJob(target, file.length), () => {}).result);
+    const fromDevices = await collectDuring(
+      (async () =>
+        addon.write(writeJob(`${target}-devices`, 0, [await filled(), await filled()]), null).result)(),
+    );
+    expectEqual(hex(fromFile.digests), expected, 'the digest of the file');
+    expectEqual(hex(fromDevices.digests), expected.repeat(2), 'the digests of the buffers');
+    const written = createHash('sha256').update(readFileSync(target)).digest('hex');
+    expectEqual(written, expected, 'the digest of what was written');
+  },
 };
 
 const [how, kind] = process.argv.slice(2);
 writeSync(1, 'now\n');
-await { idle, busy }[how][kind]();
+try {
+  await { idle, busy }[how][kind]();
+} finally {
+  rmSync(folder, { recursive: true });
+}
 await nextTurn();
 await collectUntil(() => addonThreads().length === 0, 'no thread of the addon is left').catch(noThreadsLeft);
 await expectUsable();

@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeSync } from 'node:fs';
 import { addon, expectUsable, open } from './addon.mjs';
-import { hashJob, MIB } from './states.mjs';
+import { hashJob, MIB, writeJob } from './states.mjs';
 
 /** A thread's stack needs address space, also for root, whom a limit on processes does not bind. */
 const limitAddressSpace = (bytes) =>
@@ -28,6 +28,7 @@ const attempts = {
   uniqueId: () => runtime.uniqueId(),
   communicator: () => runtime.communicator(0),
   sha256: () => addon.sha256(hashJob(MIB), null).result,
+  write: () => addon.write(writeJob('/nowhere/target', MIB), null).result,
 };
 for (const [name, attempt] of Object.entries(attempts)) writeSync(1, `${name}: ${await codeOf(attempt)}\n`);
 

@@ -1,10 +1,14 @@
 // What the addon can be doing when its process or its Worker ends. Each state gives what to hold, and the operation under way, if any.
-import { statSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { addon, group, nextTurn, open, until } from './addon.mjs';
 
 export const MIB = 1 << 20;
 /** NCCL and its emulation complete a small send before it is received; this one waits for every receiver. */
 const STALLS = 64 * MIB;
+/** Of a job that should still run at the end: the disk has room for some of them. */
+const MOST_WRITTEN = 2048 * MIB;
 
 /** Rank 0 of three whose others are processes of the test, or, without those, of two with an idle rank 1 beside it. */
 async function joinGroup(runtime) {
@@ -51,6 +55,41 @@ export function hashJob(bytes) {
     digestSegments: Uint32Array.of(segments),
     threads: 1,
   };
+}
+
+/** One target of `bytes` from the first 64 MiB of Node's own binary, again and again; or from the whole of device buffers. */
+export function writeJob(target, bytes, deviceBuffers = []) {
+  const devices = deviceBuffers.length;
+  const ranges = devices || Math.ceil(bytes / STALLS);
+  return {
+    files: devices ? [] : [process.execPath],
+    fileSizes: devices ? new Float64Array() : Float64Array.of(statSync(process.execPath).size),
+    rangeKind: new Uint8Array(ranges).fill(devices ? 1 : 0),
+    rangeSource: Uint32Array.from({ length: ranges }, (_, index) => (devices ? index : 0)),
+    rangeOffset: new Float64Array(ranges),
+    rangeLength: devices
+      ? Float64Array.from(deviceBuffers, ({ byteLength }) => byteLength)
+      : new Float64Array(ranges).fill(Math.min(bytes, STALLS)),
+    deviceBuffers,
+    hostBytes: new Uint8Array(),
+    targets: [target],
+    targetRanges: Uint32Array.of(ranges),
+    digest: true,
+    sync: false,
+    threads: 1,
+  };
+}
+
+export const scratchFolder = () => mkdtempSync(join(tmpdir(), 'weightcast-scenario-'));
+
+/** `use` gets a path; whatever comes to lie there is removed, or, where it is still open by then, when that ends. */
+async function withTarget(use) {
+  const folder = scratchFolder();
+  try {
+    return await use(join(folder, 'target'));
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 }
 
 async function prepare() {
@@ -120,4 +159,23 @@ export const states = {
     await until(() => progress > 0, 'the job made progress');
     return { held: job, pending: job.result };
   },
+  write: ({ jobBytes }) =>
+    withTarget(async (target) => {
+      let progress = 0;
+      const job = addon.write(writeJob(target, Math.min(jobBytes, MOST_WRITTEN)), (bytes) => {
+        progress = bytes;
+      });
+      job.result.catch(() => {});
+      await until(() => progress > 0, 'the job made progress');
+      return { held: job, pending: job.result };
+    }),
+  /** From a device whose thread waits for a rank that never calls. */
+  writeDevice: ({ deadlineMs }) =>
+    withTarget(async (target) => {
+      const { held, pending } = await states.broadcast({ deadlineMs });
+      const job = addon.write(writeJob(target, 0, [held[1]]), () => {});
+      job.result.catch(() => {});
+      await until(() => existsSync(target), 'the target was created');
+      return { held: [held, job], pending: Promise.allSettled([pending, job.result]) };
+    }),
 };

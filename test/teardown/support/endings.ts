@@ -10,6 +10,8 @@ export const states = {
   'prepared transfer': { name: 'prepared', frames: 'many' },
   'running transfer': { name: 'transfer', frames: 'many' },
   'sha256 job': { name: 'sha256', frames: null },
+  'write job': { name: 'write', frames: null },
+  'write job from a device that is busy': { name: 'writeDevice', frames: 'one' },
 } as const;
 
 /** How its process ends (scenario/end.mjs). A Worker's process ends by itself after it, with 40 and the Worker's code. */

@@ -14,7 +14,7 @@ export async function expectWell(
   expectEnding(await runScenario(script, args, options), WELL);
 }
 
-export const collectedIdle = ['runtime', 'communicator', 'buffer', 'transfer', 'hash'];
+export const collectedIdle = ['runtime', 'communicator', 'buffer', 'transfer', 'hash', 'write'];
 export const collectedBusy = [...collectedIdle, 'broadcast'];
 /** Room for one buffer or one staging at a time: a second one shows that the first was freed. */
 export const ROOM = { WEIGHTCAST_EMULATOR_FAULTS: `out-of-memory=${12 << 20}` };
