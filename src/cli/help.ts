@@ -90,6 +90,21 @@ Examples
   weightcast orchestrate /run/broadcasts -e prime-rl=http://gpu-1:8100
 `;
 
+export const PUBLISH_EXAMPLES = `
+<weights> is a checkpoint's folder or file, a LoRA adapter's folder, or a version that was published (its step_<n>). It becomes
+DIR/step_<N>, which engines load as it is: safetensors shards with their index, and the small files beside the weights. Readers
+see it whole or not at all; the file STABLE comes last. What publishers that died have left in DIR is removed first.
+--commit manifest-last is for mounts that can't rename or overwrite (object stores).
+
+Exit codes: 0 published, 1 failed: there is no such version, or it is somebody else's, or old ones could not be removed,
+2 wrong usage, 130 interrupted.
+
+Examples
+  weightcast publish ./checkpoint-1200 --into /shared/policy --version 1200
+  weightcast publish ./checkpoint-1200 --into /shared/policy --version 1200 --keep 3 --keep-every 100
+  weightcast push /shared/policy/step_1200 -e vllm=http://10.0.0.5:8000 -t filesystem
+`;
+
 export const DOCTOR_EXAMPLES = `
 Exit codes: 0 nothing wrong, 1 something wrong, 2 wrong usage.
 

@@ -14,12 +14,17 @@ export interface InterruptsOptions {
   readonly say: (text: string) => void;
   /** Whether any engine may have been paused or changed. */
   readonly begun: () => boolean;
+  /** What a second signal is told; default: that engines are being left in a defined state. */
+  readonly waiting?: string;
   /** Ends the process now. */
   readonly exit: (code: number) => void;
 }
 
 // SIGHUP too: a closed terminal must not leave engines paused.
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+const WAITING =
+  'still waiting for the engines to be left in a defined state; a third signal leaves them as they are';
 
 /**
  * Ctrl-C in three steps: the first aborts the update, which ends in a defined state; the second says that this takes a
@@ -54,9 +59,7 @@ export class Interrupts {
       const remedy = 'Nothing had begun: run the command again.';
       this.#controller.abort(new WeightcastError('WC_UPDATE_ABORTED', 'interrupted by a signal', { remedy }));
     } else if (this.#received === 2) {
-      say(
-        'still waiting for the engines to be left in a defined state; a third signal leaves them as they are',
-      );
+      say(this.#options.waiting ?? WAITING);
     } else if (begun()) {
       say('WARNING: left at once: engines may be paused or hold half an update. Push again to heal them.');
       exit(EXIT.quarantined);

@@ -29,6 +29,8 @@ export function buildProgram(context: CommandContext, done: (code: number) => vo
   const program = new Command('weightcast')
     .description(help.DESCRIPTION)
     .version(packageVersion())
+    // publish has a --version of its own.
+    .enablePositionalOptions()
     .addHelpText('after', help.EXIT_CODES)
     .showHelpAfterError('(weightcast <command> --help tells more)')
     .configureOutput({
@@ -70,6 +72,27 @@ export function buildProgram(context: CommandContext, done: (code: number) => vo
   ).action(async (directory, flags) => {
     const { watch } = await import('./watch.js');
     done(await watch(directory, flags, context));
+  });
+
+  output(
+    command('publish <weights>', 'write weights as a version that engines load', help.PUBLISH_EXAMPLES)
+      .requiredOption('--into <dir>', 'where versions are published; made when it is not there')
+      .requiredOption('--version <n>', 'number of the version, from 0 on')
+      .addOption(
+        new Option('--commit <mode>', 'how it appears')
+          .choices(['rename', 'manifest-last'])
+          .default('rename'),
+      )
+      .option('--no-fsync', 'return before the version would survive a power loss')
+      .option('--no-digests', 'without a SHA-256 of each tensor: readers check sizes only')
+      .option('--shard-size <size>', 'tensors in one file at most (default: 5GB)')
+      .option('--grace <seconds>', 'what an unreachable publisher left is removed after (default: 3600)')
+      .option('--keep <n>', 'then prune: so many of the newest versions stay, 2 or more', positive)
+      .option('--keep-every <k>', 'then prune: versions that are a multiple of this stay too', positive),
+    'print what was published as one JSON document',
+  ).action(async (weights, flags) => {
+    const { publish } = await import('./publish.js');
+    done(await publish(weights, flags, context));
   });
 
   output(

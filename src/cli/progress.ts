@@ -1,4 +1,4 @@
-import type { Phase, UpdateEvent } from '../update/types.js';
+import type { UpdateEvent } from '../update/types.js';
 import { duration, paint, printable, rate, size } from './format.js';
 import type { Sink } from './io.js';
 
@@ -11,6 +11,17 @@ interface Sample {
   readonly bytes: number;
 }
 
+/** Of an update, or of another command with phases of its own. */
+export type ProgressEvent =
+  | Exclude<UpdateEvent, { kind: 'phase' | 'progress' }>
+  | { readonly kind: 'phase'; readonly phase: string }
+  | {
+      readonly kind: 'progress';
+      readonly phase: string;
+      readonly bytes: number;
+      readonly totalBytes: number;
+    };
+
 /**
  * Says what an update is doing: one line, redrawn at most ten times a second, on a terminal; otherwise a line at each
  * phase and every five seconds while bytes move.
@@ -19,7 +30,7 @@ export class ProgressView {
   readonly #sink: Sink;
   readonly #now: () => number;
   readonly #timer: NodeJS.Timeout | null;
-  #phase: Phase | null = null;
+  #phase: string | null = null;
   #phaseSince = 0;
   #samples: Sample[] = [];
   #totalBytes = 0;
@@ -33,7 +44,7 @@ export class ProgressView {
     this.#timer = sink.isTerminal ? setInterval(() => this.#draw(), 500).unref() : null;
   }
 
-  event(event: UpdateEvent): void {
+  event(event: ProgressEvent): void {
     switch (event.kind) {
       case 'phase':
         this.#enter(event.phase);
@@ -76,7 +87,7 @@ export class ProgressView {
     this.idle();
   }
 
-  #enter(phase: Phase): void {
+  #enter(phase: string): void {
     this.#phase = phase;
     this.#phaseSince = this.#now();
     this.#samples = [];

@@ -179,7 +179,7 @@ describe('doctor', () => {
 });
 
 test('help is there for every command, with an example', { timeout: LONG }, async () => {
-  for (const command of ['push', 'watch', 'recover', 'fleet', 'doctor', 'simulate', 'demo']) {
+  for (const command of ['push', 'watch', 'publish', 'recover', 'fleet', 'doctor', 'simulate', 'demo']) {
     const { code, out } = await weightcast([command, '--help']);
     expect(code).toBe(0);
     expect(out).toContain(`  weightcast ${command}`);

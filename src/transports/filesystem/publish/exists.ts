@@ -1,6 +1,8 @@
 /** Whether a version is there already. */
-import { lstat } from 'node:fs/promises';
+import { lstat, open } from 'node:fs/promises';
+import { join } from 'node:path';
 import { WeightcastError } from '../../../errors.js';
+import { MANIFEST_NAME } from '../layout.js';
 import { type Manifest, readManifest } from '../manifest.js';
 
 export async function isThere(path: string): Promise<boolean> {
@@ -26,4 +28,24 @@ export async function existsError(step: string, cause?: unknown): Promise<Weight
 /** The manifest in a folder; null where there is none that can be believed. */
 export async function manifestOf(step: string): Promise<Manifest | null> {
   return readManifest(step).catch(() => null);
+}
+
+/** How a manifest that was written to its end ends; no part of one does. */
+const END = '\n}\n';
+
+/**
+ * Whether a version has been published into the folder. A manifest that was only begun is none: its writer may have died. What it says is not looked at,
+ * since a later weightcast may have written it.
+ */
+export async function isPublished(step: string): Promise<boolean> {
+  try {
+    await using file = await open(join(step, MANIFEST_NAME), 'r');
+    const { size } = await file.stat();
+    const end = Buffer.alloc(END.length);
+    await file.read(end, 0, end.length, Math.max(0, size - end.length));
+    return end.toString('latin1') === END;
+  } catch (error) {
+    // Also one that can't be read is somebody's.
+    return !['ENOENT', 'ENOTDIR', 'ESTALE'].includes(String((error as NodeJS.ErrnoException).code));
+  }
 }

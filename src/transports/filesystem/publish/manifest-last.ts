@@ -5,11 +5,18 @@
 import { readdir, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { WeightcastError } from '../../../errors.js';
-import { MANIFEST_NAME, nonceOfStepOwner, stepFolder, stepOwnerName } from '../layout.js';
+import {
+  MANIFEST_NAME,
+  nonceOfStepOwner,
+  OWN_FOLDER,
+  ownerName,
+  stepFolder,
+  stepOwnerName,
+} from '../layout.js';
 import { writeManifest } from '../manifest.js';
 import type { Draft, DraftPlace } from './draft.js';
 import { codeOf, makeFolder, syncFolder, writeNew, writing } from './durable.js';
-import { existsError, isThere } from './exists.js';
+import { existsError, isPublished } from './exists.js';
 import { mark } from './marker.js';
 import { clockOf, encodeOwner, isLeftOver, mtimeMs, type Owner, readOwner } from './owner.js';
 
@@ -79,14 +86,14 @@ export async function enterStep(directory: string, owner: Owner, graceMs: number
   await writing(step, writeNew(join(step, mine), encodeOwner(owner), false));
   try {
     const names = (await readdir(step)).filter((name) => name !== mine);
-    if (names.includes(MANIFEST_NAME)) throw await existsError(step);
+    if (await isPublished(step)) throw await existsError(step);
     const owners = names.filter((name) => nonceOfStepOwner(name) !== null);
     if (names.length > 0 && owners.length === 0) throw await existsError(step);
     const clock = await clockOf(directory, graceMs, owner.holder);
+    const paths = names.map((name) => join(step, name));
     const alive: string[] = [];
     for (const name of owners) {
-      const path = join(step, name);
-      if (!(await isLeftOver(await readOwner(path), [path, step], clock))) alive.push(name);
+      if (!(await isLeftOver(await ownerOf(directory, step, name), paths, clock))) alive.push(name);
     }
     for (const name of alive) if (await cameFirst(step, name, mine)) throw busyError(step);
     // Somebody who came later may write a file of the same name once this one has seen that and given up: nothing is removed under him.
@@ -100,6 +107,12 @@ export async function enterStep(directory: string, owner: Owner, graceMs: number
     await leaveStep(step, owner, []);
     throw error;
   }
+}
+
+/** It may have died before it had written the file here. */
+async function ownerOf(directory: string, step: string, name: string): Promise<Owner | null> {
+  const central = join(directory, OWN_FOLDER, ownerName(nonceOfStepOwner(name) ?? ''));
+  return (await readOwner(join(step, name))) ?? (await readOwner(central));
 }
 
 /** Takes away what this owner wrote, and the folder when nothing else is in it. */
@@ -125,7 +138,7 @@ async function cameFirst(step: string, other: string, mine: string): Promise<boo
 }
 
 async function takenError(step: string, cause: unknown): Promise<WeightcastError> {
-  return (await isThere(join(step, MANIFEST_NAME))) ? existsError(step, cause) : busyError(step, cause);
+  return (await isPublished(step)) ? existsError(step, cause) : busyError(step, cause);
 }
 
 function busyError(step: string, cause?: unknown): WeightcastError {

@@ -14,7 +14,7 @@ import {
   stepOwnerName,
 } from '../layout.js';
 import { codeOf, syncFolder } from './durable.js';
-import { isThere, manifestOf } from './exists.js';
+import { isPublished, isThere, manifestOf } from './exists.js';
 import { enterStep, leaveStep } from './manifest-last.js';
 import { mark } from './marker.js';
 import { type Clock, clockOf, GRACE_MS, isLeftOver, newOwner, type Owner, readOwner } from './owner.js';
@@ -88,7 +88,7 @@ async function sweepOne({ directory, nonce, partials, clock, dryRun }: Suspect):
 async function unfinishedStep(directory: string, { nonce, version }: Owner): Promise<string | null> {
   const step = stepFolder(directory, version);
   if (!(await isThere(join(step, stepOwnerName(nonce))))) return null;
-  return (await manifestOf(step)) === null ? step : null;
+  return (await isPublished(step)) ? null : step;
 }
 
 /** @returns false when somebody writes that version now: he has done it, or will */
