@@ -7,7 +7,9 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { startReferencePrimeRl } from '../../src/testing/index.js';
+import { meetingOf } from '../../src/transports/nccl/meeting.js';
 import { pausedOf, postsOf, withPrimeRl } from './prime-rl-support.js';
+import { scriptedProxy } from './proxy.js';
 import { answer, digestsOf, failedReport, post } from './support.js';
 
 const PUSH = ['/init_broadcaster', '/pause', '/update_weights', '/resume'];
@@ -306,6 +308,24 @@ it('another way to pause than by freezing is not there, and the report says so',
     const report = await (await connect({ pauseMode: 'wait' })).update(b);
     expect(report).toMatchObject({ outcome: 'updated' });
     expect(report.notes.join()).toContain("can't pause by wait, so it pauses by keep");
+  });
+});
+
+it('all servers are paused, asked and resumed at the same time: one that waits for its data-parallel siblings would wait for ever', async () => {
+  await withPrimeRl([{}, {}], async ({ connect, engines, b }) => {
+    await using first = await scriptedProxy(engines[0]?.url ?? '');
+    await using second = await scriptedProxy(engines[1]?.url ?? '');
+    for (const path of ['/init_broadcaster', '/pause', '/update_weights', '/resume']) {
+      const { arrive } = meetingOf(2);
+      // None is answered before the other was asked, as by the ranks of an MoE model.
+      for (const proxy of [first, second]) proxy.on(path, { kind: 'watch', seen: arrive }, 1);
+    }
+    const session = await connect({
+      engines: [`prime-rl=${first.url}`, `prime-rl=${second.url}`],
+      timeouts: { pause: 30_000, update: 30_000, resume: 30_000, rendezvous: 30_000 },
+    });
+    expect(await session.update(b)).toMatchObject({ outcome: 'updated' });
+    expect(await postsOf(engines)).toEqual([PUSH, PUSH]);
   });
 });
 

@@ -6,7 +6,8 @@ import type { AddressInfo } from 'node:net';
  * What happens to one request.
  * answer: the engine never sees it · rewrite: the engine does it, and another body is answered · lose: the engine does it, and the connection
  * drops before the answer · drop: the connection drops and the engine never sees it · silence: nobody ever answers ·
- * late: nobody answers, and the engine does it once `until` has resolved · watch: passes unchanged, once `seen` was called
+ * late: nobody answers, and the engine does it once `until` has resolved · watch: passes unchanged, once `seen` was called, and has
+ * resolved
  */
 export type Step =
   | { readonly kind: 'answer'; readonly status?: number; readonly body: unknown }
@@ -15,7 +16,7 @@ export type Step =
   | { readonly kind: 'drop' }
   | { readonly kind: 'silence' }
   | { readonly kind: 'late'; readonly until: Promise<void> }
-  | { readonly kind: 'watch'; readonly seen: () => void };
+  | { readonly kind: 'watch'; readonly seen: () => void | Promise<void> };
 
 export interface ScriptedProxy {
   readonly url: string;
@@ -78,7 +79,7 @@ export async function scriptedProxy(target: string): Promise<ScriptedProxy> {
         reply(outgoing, step.status ?? 200, 'application/json', JSON.stringify(step.body));
         return;
       case 'watch':
-        step.seen();
+        await step.seen();
     }
     const upstream = await forward(target, incoming, outgoing, body);
     if (step?.kind === 'lose') {
