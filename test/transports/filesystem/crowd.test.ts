@@ -2,6 +2,7 @@
 import { randomInt } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { parseLeftover } from '../../../src/transports/filesystem/layout.js';
 import { listPublished } from '../../../src/transports/filesystem/published/list.js';
@@ -82,7 +83,7 @@ test(
   { timeout: 180_000 },
   () =>
     withCrowd(async (directory, sources) => {
-      const KILLS = 24;
+      const KILLS = 16;
       const readers: Member[] = [];
       const newest = async () => (await listPublished(directory))[0]?.version ?? -1;
       let publisher = start('publish', directory, sources, 0, 100_000);
@@ -95,6 +96,8 @@ test(
             expect.poll(newest, { interval: 20, timeout: 60_000 }).toBeGreaterThan(before),
             publisher.done.then(() => expect.unreachable('the publisher ended')),
           ]);
+          // At any moment of the next one.
+          await sleep(randomInt(100));
           if (kill % 2 === 0) {
             publisher.child.kill('SIGKILL');
             expect(await publisher.done).toBeNull();

@@ -2,7 +2,7 @@
 
 import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { hasCode, WeightcastError } from '../../../errors.js';
+import { type ErrorCode, WeightcastError } from '../../../errors.js';
 import type { Publication } from '../publish/index.js';
 import { listPublished, type PublishedEntry } from '../published/list.js';
 import { prune } from '../retention/prune.js';
@@ -96,19 +96,18 @@ export async function follow(
     const { fsync, onProgress } = options;
     const other = held.find((entry) => entry.version === version);
     if (other !== undefined && !(await makeRoom(into, other))) return;
-    try {
-      const publication = await makeVersion(step, apply, {
-        ...{ directory, into, signal, fsync },
-        onProgress: (bytes, totalBytes) => onProgress?.(version, bytes, totalBytes),
-      });
-      made += 1;
-      await options.onVersion?.(publication);
-    } catch (error) {
+    const publication = await makeVersion(step, apply, {
+      ...{ directory, into, signal, fsync },
+      onProgress: (bytes, totalBytes) => onProgress?.(version, bytes, totalBytes),
+    }).catch((error: unknown) => {
       // Retention was faster, or the bytes are bad: there will be others.
-      if (!(error instanceof WeightcastError) || !PASSING.some((code) => hasCode(error, code))) throw error;
+      if (!(error instanceof WeightcastError) || !PASSING.has(error.code)) throw error;
       refuse(version, error, published);
-      return;
-    }
+      return null;
+    });
+    if (publication === null) return;
+    made += 1;
+    await options.onVersion?.(publication);
     await prune(into, { keep, graceMs: options.graceMs, signal });
   }
 
@@ -116,7 +115,7 @@ export async function follow(
     const entry = published.find((each) => each.version === version);
     if (entry === undefined || told.has(nameOf(entry))) return;
     told.add(nameOf(entry));
-    if (FINAL.some((code) => hasCode(error, code))) bad.add(nameOf(entry));
+    if (FINAL.has(error.code)) bad.add(nameOf(entry));
     options.onRefused?.(version, error);
   }
 }
@@ -126,16 +125,12 @@ function nameOf({ version, publishedMs }: PublishedEntry): string {
 }
 
 /** Bytes that are wrong now are wrong at the next look. */
-const FINAL = ['WC_VERSION_CORRUPT', 'WC_DELTA_INVALID'] as const;
-const PASSING = [
-  ...([
-    'WC_VERSION_NOT_FOUND',
-    'WC_VERSION_CORRUPT',
-    'WC_MANIFEST_INVALID',
-    'WC_CHECKPOINT_CHANGED',
-  ] as const),
-  ...(['WC_DELTA_BASE', 'WC_DELTA_INVALID', 'WC_FILE_READ'] as const),
-];
+const FINAL: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['WC_VERSION_CORRUPT', 'WC_DELTA_INVALID']);
+const PASSING: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  ...FINAL,
+  ...(['WC_VERSION_NOT_FOUND', 'WC_MANIFEST_INVALID', 'WC_CHECKPOINT_CHANGED'] as const),
+  ...(['WC_DELTA_BASE', 'WC_FILE_READ'] as const),
+]);
 
 function known({ version, manifest }: PublishedEntry): KnownVersion {
   const { kind, digest, base } = manifest;

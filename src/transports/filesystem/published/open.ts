@@ -1,9 +1,9 @@
 /** A reader's door to a publication directory. */
-import { lstat } from 'node:fs/promises';
+import { lstat, readdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { hasCode, WeightcastError } from '../../../errors.js';
 import type { Checkpoint } from '../../../weights/checkpoint.js';
-import { MANIFEST_NAME, stepFolder, stepName } from '../layout.js';
+import { MANIFEST_NAME, OWN_FOLDER, parseLeftover, stepFolder, stepName } from '../layout.js';
 import { type Lease, takeLease } from '../lease/lease.js';
 import { type Manifest, readManifest } from '../manifest.js';
 import { openPublishedCheckpoint } from './checkpoint.js';
@@ -90,9 +90,15 @@ async function openVersion(
   const { chosen, signal = null } = options;
   const path = stepFolder(directory, version);
   const isThere = () => manifestIsThere(path);
-  if (!chosen && !(await isThere())) return null;
+  // A directory that is not there yet gets nothing made in it.
+  if (!(await isThere())) {
+    if (chosen)
+      throw gone(path, { vanished: (await isRenamedAway(directory, version)) || (await isThere()) });
+    return null;
+  }
   // The lease first, then the manifest: prune looks for leases again once the folder has its other name.
-  const lease = options.lease === false ? null : await leaseOf(directory, version, isThere, options);
+  const held = { ttlMs: options.leaseTtlMs, stillThere: isThere };
+  const lease = options.lease === false ? null : await takeLease(directory, version, held);
   try {
     const manifest = await readManifest(path, { version, signal });
     if (!chosen && manifest.kind === 'delta' && options.deltas !== true) {
@@ -106,33 +112,22 @@ async function openVersion(
       await requireDigests(path, digestedRanges(manifest, verified), { signal, onProgress });
     }
     const checkpoint = await openPublishedCheckpoint(path, manifest, signal);
-    return held({ version, path, manifest, checkpoint, verified }, lease);
+    return opened({ version, path, manifest, checkpoint, verified }, lease);
   } catch (error) {
     await lease?.close();
     // Not whole, or not yet: no version is chosen by it.
     if (!chosen && hasCode(error, 'WC_MANIFEST_INVALID')) return null;
-    throw !mayPass(error) || (await isThere()) ? error : gone(path, error);
+    throw !mayPass(error) || (await isThere()) ? error : gone(path, { vanished: true, cause: error });
   }
 }
 
-function held(
+function opened(
   facts: Pick<PublishedVersion, 'version' | 'path' | 'manifest' | 'checkpoint' | 'verified'>,
   lease: Lease | null,
 ): PublishedVersion {
   const close = async () => lease?.close();
   const lost = lease?.lost ?? new AbortController().signal;
   return { ...facts, lost, close, [Symbol.asyncDispose]: close };
-}
-
-/** A directory that is not there yet gets nothing made in it. */
-async function leaseOf(
-  directory: string,
-  version: number,
-  stillThere: () => Promise<boolean>,
-  { leaseTtlMs }: OpenPublishedOptions,
-): Promise<Lease> {
-  if (!(await stillThere())) throw gone(stepFolder(directory, version), null);
-  return takeLease(directory, version, { ttlMs: leaseTtlMs, stillThere });
 }
 
 export async function manifestIsThere(folder: string): Promise<boolean> {
@@ -180,9 +175,19 @@ function notFound(
   });
 }
 
-function gone(path: string, cause: unknown): WeightcastError {
+/** Prune renames a version away, and back if somebody has a lease on it by then. */
+async function isRenamedAway(directory: string, version: number): Promise<boolean> {
+  const names = await readdir(join(directory, OWN_FOLDER)).catch(() => []);
+  return names.some((name) => {
+    const leftover = parseLeftover(name);
+    return leftover?.kind === 'trash' && leftover.version === version;
+  });
+}
+
+/** `vanished`: it was there a moment ago, and may be again. */
+function gone(path: string, { vanished, cause }: { vanished: boolean; cause?: unknown }): WeightcastError {
   return new WeightcastError('WC_VERSION_NOT_FOUND', `${path} is not published, or no longer`, {
     cause,
-    details: { path, vanished: cause !== null },
+    details: { path, vanished },
   });
 }
