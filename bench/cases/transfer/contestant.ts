@@ -8,6 +8,8 @@ import { emulatorLibraries } from '#weightcast/native.js';
 export interface Sent {
   /** From the first read to the last byte sent. */
   readonly seconds: number;
+  /** Until all receivers had put it in its place, where that is a step of its own. */
+  readonly appliedSeconds?: number;
   readonly cpuSeconds: number;
   /** Peak resident memory of the process, the emulated device memory included. */
   readonly peakBytes: number;
