@@ -54,6 +54,9 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   expose<start_hash>(exports, "sha256");
   expose<start_write>(exports, "write");
   expose<start_diff>(exports, "diff");
+  expose<start_encode>(exports, "encodeDelta");
+  expose<start_apply>(exports, "applyDelta");
+  expose<describe_zstd>(exports, "zstd");
   expose<use_errors>(exports, "useErrors");
   return exports;
 }

@@ -2,6 +2,7 @@
 
 #include "binding/delta_plan.h"
 #include "binding/file_job.h"
+#include "binding/values.h"
 
 namespace weightcast::binding {
 namespace {
@@ -24,7 +25,58 @@ Napi::Value to_sparse(Napi::Env env, const SparseDiff::Result& pairs) {
   return result;
 }
 
+Napi::Value to_encoded(Napi::Env env, const Encoded& encoded) {
+  auto result = Napi::Object::New(env);
+  result.Set("byteLength", double(encoded.file.size));
+  result.Set("digest", to_bytes(env, encoded.file.digest.data(), encoded.file.digest.size()));
+  result.Set("stored", numbers(env, encoded.stored.size(), [&](auto i) { return encoded.stored[i]; }));
+  result.Set("changed", numbers(env, encoded.changed.size(), [&](auto i) { return encoded.changed[i]; }));
+  return result;
+}
+
+Napi::Value to_applied(Napi::Env env, const std::vector<Digest>& digests) {
+  return to_bytes(env, digests.data(), digests.size() * sizeof(Digest));
+}
+
+/// Null where there is no libzstd, unless a path was given that does not work.
+std::shared_ptr<const ZstdApi> zstd_if_present() {
+  const auto variables = Variables::now();
+  try {
+    return ZstdApi::open(variables);
+  } catch (const Error& error) {
+    if (!error.is(code::kZstdNotFound) || !variables.text("WEIGHTCAST_ZSTD_LIBRARY").empty()) throw;
+    return nullptr;
+  }
+}
+
 }  // namespace
+
+Napi::Value start_encode(const Napi::CallbackInfo& info) {
+  auto plan = to_encode_plan(info[0]);
+  const auto codec = text(property(object(info[0], "job"), "codec"), "codec");
+  if (codec != "none" && codec != "zstd") refuse("codec", "none or zstd");
+  if (codec == "zstd") plan.zstd = ZstdApi::open(Variables::now());
+  return start_file_job<Encoded>(info, to_encoded, [&](auto progress, auto done) {
+    return DeltaEncode::begin(std::move(plan), std::move(progress), std::move(done));
+  });
+}
+
+Napi::Value start_apply(const Napi::CallbackInfo& info) {
+  auto plan = to_apply_plan(info[0]);
+  plan.zstd = zstd_if_present();
+  return start_file_job<std::vector<Digest>>(info, to_applied, [&](auto progress, auto done) {
+    return DeltaApply::begin(std::move(plan), std::move(progress), std::move(done));
+  });
+}
+
+Napi::Value describe_zstd(const Napi::CallbackInfo& info) {
+  const auto zstd = zstd_if_present();
+  if (zstd == nullptr) return info.Env().Null();
+  auto result = Napi::Object::New(info.Env());
+  result.Set("path", zstd->path());
+  result.Set("version", double(zstd->version()));
+  return result;
+}
 
 Napi::Value start_diff(const Napi::CallbackInfo& info) {
   auto plan = to_sparse_plan(info[0]);

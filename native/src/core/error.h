@@ -30,6 +30,8 @@ inline constexpr const char* kFileRead = "WC_FILE_READ";
 inline constexpr const char* kFileWrite = "WC_FILE_WRITE";
 inline constexpr const char* kCheckpointChanged = "WC_CHECKPOINT_CHANGED";
 inline constexpr const char* kConfig = "WC_CONFIG_INVALID";
+inline constexpr const char* kDeltaInvalid = "WC_DELTA_INVALID";
+inline constexpr const char* kZstdNotFound = "WC_ZSTD_NOT_FOUND";
 }  // namespace code
 
 using Detail = std::variant<double, std::string, std::vector<std::string>>;
