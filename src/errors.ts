@@ -189,6 +189,10 @@ export const ERRORS = {
     'publication',
     'The files are not what their manifest says: publish the version again, and check the storage.',
   ),
+  WC_ZSTD_NOT_FOUND: entry(
+    'publication',
+    'Install libzstd1 (libzstd), or set WEIGHTCAST_ZSTD_LIBRARY to the path of libzstd.so.1.',
+  ),
   WC_DELTA_BASE: entry(
     'publication',
     'The delta belongs to other weights: apply the versions in their order, or start from a full one.',

@@ -48,3 +48,42 @@ export interface NativeDiff {
   /** 1: more changed than its limit. */
   readonly dense: Uint8Array;
 }
+
+/** In baseFile: the version before has nothing that the pair could be based on. */
+export const NO_BASE = 0xffffffff;
+
+/** A delta file (docs/delta-format.md) from the version before to the new one; baseFile may be NO_BASE. */
+export interface EncodeDeltaJob extends DiffPairs {
+  /** Path of a file to create, which must not exist. Removed unless all goes well. */
+  readonly deltaPath: string;
+  readonly codec: 'none' | 'zstd';
+  /** Whether it must be on the disk when this resolves. */
+  readonly sync: boolean;
+}
+
+export interface EncodedDelta {
+  /** Size of the file. */
+  readonly byteLength: number;
+  /** SHA-256 of the file: 32 bytes. */
+  readonly digest: Uint8Array;
+  /** Bytes that each pair takes in the file. */
+  readonly stored: Float64Array;
+  /** Changed elements of each pair; all of those without a base. */
+  readonly changed: Float64Array;
+}
+
+/** New files from the version before and a delta. The pairs must be those that the delta was made of, in their order. */
+export interface ApplyDeltaJob extends Omit<DiffPairs, 'newFile' | 'newOffset'> {
+  readonly deltaPath: string;
+  /** Paths of files to create, which must not exist. Removed unless all goes well. */
+  readonly targets: readonly string[];
+  /** The first bytes of each. */
+  readonly targetHeads: readonly Uint8Array[];
+  /** bytes */
+  readonly targetSizes: Float64Array;
+  /** A pair's new bytes go to targetOffset of targets[target]. */
+  readonly target: Uint32Array;
+  readonly targetOffset: Float64Array;
+  /** Whether the files must be on the disk when this resolves. */
+  readonly sync: boolean;
+}

@@ -6,9 +6,16 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { type ErrorCode, WeightcastError } from './errors.js';
-import type { DiffJob, NativeDiff, NativeJob } from './native-delta.js';
+import type {
+  ApplyDeltaJob,
+  DiffJob,
+  EncodeDeltaJob,
+  EncodedDelta,
+  NativeDiff,
+  NativeJob,
+} from './native-delta.js';
 
-export type * from './native-delta.js';
+export * from './native-delta.js';
 
 export interface DeviceInfo {
   readonly index: number;
@@ -231,6 +238,12 @@ export interface Binding {
   write(job: WriteJob, onProgress: ((bytesWritten: number) => void) | null): NativeWrite;
   /** Compares elementwise. Progress counts the bytes of the new version. Errors: WC_FILE_READ, WC_CHECKPOINT_CHANGED, WC_FILE_WRITE. */
   diff(job: DiffJob, onProgress: ((bytes: number) => void) | null): NativeJob<NativeDiff>;
+  /** The same errors; with codec zstd also WC_ZSTD_NOT_FOUND. */
+  encodeDelta(job: EncodeDeltaJob, onProgress: ((bytes: number) => void) | null): NativeJob<EncodedDelta>;
+  /** The SHA-256 of each pair's new bytes, 32 bytes a pair. Errors besides: WC_DELTA_INVALID, WC_ZSTD_NOT_FOUND. */
+  applyDelta(job: ApplyDeltaJob, onProgress: ((bytes: number) => void) | null): NativeJob<Uint8Array>;
+  /** libzstd as it is found now; null where there is none. @throws WC_ZSTD_NOT_FOUND when WEIGHTCAST_ZSTD_LIBRARY names none */
+  zstd(): { readonly path: string; readonly version: number } | null;
 }
 
 /** What the module exports besides: how it makes its errors. */

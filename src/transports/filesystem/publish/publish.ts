@@ -3,8 +3,11 @@ import { resolve } from 'node:path';
 import { asWeightcastError, WeightcastError } from '../../../errors.js';
 import { type NativeWriteStats, native } from '../../../native.js';
 import { runInSlices } from '../../../weights/yielding.js';
+import { ANCHOR_EVERY, chooseBase, openDeltaBase } from '../delta/base.js';
+import { publishDelta } from '../delta/publish.js';
 import { isVersion } from '../layout.js';
 import type { Manifest, ManifestFile } from '../manifest.js';
+import { listPublished } from '../published/list.js';
 import { type DigestedTensor, versionDigestSteps } from '../version-digest.js';
 import { readCompanion, sha256Of } from './companions.js';
 import { type CommitMode, type Draft, openDraft } from './draft.js';
@@ -27,6 +30,12 @@ export interface PublishOptions {
   readonly digests?: boolean | undefined;
   /** Bytes of tensors in one file, at most; default 5 GB, as Hugging Face cuts. An adapter is one file. */
   readonly shardBytes?: number | undefined;
+  /** Publish only what changed against the newest version below this one, where there is one; see docs/delta-format.md. Default false. */
+  readonly delta?: boolean | undefined;
+  /** Where the weights of that version lie, if it is a delta itself. They must have the digests that it was published with. */
+  readonly deltaBase?: PublishSource | undefined;
+  /** With `delta`: after so many versions one is full, from which readers can start. Default 10. */
+  readonly anchorEvery?: number | undefined;
   /** Milliseconds after which what an unreachable publisher has left is swept; default an hour. */
   readonly graceMs?: number | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -58,15 +67,27 @@ export interface Publication {
  * ```
  *
  * @throws WeightcastError WC_CONFIG_INVALID; those of opening the source; WC_PUBLISH_EXISTS when the version is there or somebody else was first;
- * WC_PUBLISH_BUSY when somebody else writes it; WC_PUBLISH_SPACE before anything is written; WC_FILE_WRITE, WC_FILE_READ; WC_CHECKPOINT_CHANGED when
+ * WC_DELTA_BASE when `deltaBase` is missing or something else; WC_PUBLISH_BUSY when somebody else writes it; WC_PUBLISH_SPACE before anything is written; WC_FILE_WRITE, WC_FILE_READ; WC_CHECKPOINT_CHANGED when
  * somebody wrote to the source; WC_VERSION_CORRUPT when a published source is not what its manifest says; the signal's reason
  */
 export async function publish(source: PublishSource, options: PublishOptions): Promise<Publication> {
   const { directory, version, commit = 'rename', fsync = true, digests = true, signal = null } = options;
   const shardBytes = options.shardBytes ?? DEFAULT_SHARD_BYTES;
   requireOptions(version, shardBytes, options.graceMs);
+  requireDeltaOptions(options);
   signal?.throwIfAborted();
   await using from = await openSource(source, signal);
+  if (options.delta === true && from.kind === 'full') {
+    const before = chooseBase(
+      version,
+      await listPublished(directory, { signal: options.signal }),
+      options.anchorEvery ?? ANCHOR_EVERY,
+    );
+    if (before !== null) {
+      await using base = await openDeltaBase(before, options.deltaBase ?? null, signal);
+      return await publishDelta(from, base, options);
+    }
+  }
   const limit = from.kind === 'adapter' ? Number.POSITIVE_INFINITY : shardBytes;
   const plan = await runInSlices(planShards(from.tensors, limit), signal);
   await using draft = await openDraft({
@@ -176,6 +197,16 @@ function requireExpected({ expected }: OpenedSource, shards: Manifest['shards'])
       },
     );
   }
+}
+
+function requireDeltaOptions({ delta = false, digests = true, anchorEvery }: PublishOptions): void {
+  const wrong =
+    anchorEvery !== undefined && !(Number.isSafeInteger(anchorEvery) && anchorEvery >= 1)
+      ? `anchorEvery ${anchorEvery}: a whole number from 1 on is expected`
+      : delta && !digests
+        ? 'a delta needs digests, by which readers know what it belongs to'
+        : null;
+  if (wrong !== null) throw new WeightcastError('WC_CONFIG_INVALID', wrong);
 }
 
 function requireOptions(version: number, shardBytes: number, graceMs: number | undefined): void {

@@ -1,0 +1,218 @@
+/** Makes a full version of a delta and the version that it is based on. */
+import { join, resolve } from 'node:path';
+import { WeightcastError } from '../../../errors.js';
+import { type ApplyDeltaJob, NO_BASE, native } from '../../../native.js';
+import { DTYPES, type DType } from '../../../weights/dtype.js';
+import type { Tensor } from '../../../weights/tensor.js';
+import { runInSlices } from '../../../weights/yielding.js';
+import { type Manifest, type ManifestFile, type ManifestTensor, readManifest } from '../manifest.js';
+import { isCompanion, readCompanion, sha256Of } from '../publish/companions.js';
+import { type Draft, openDraft } from '../publish/draft.js';
+import { manifestShards } from '../publish/job.js';
+import { INDEX_NAME, shardNames } from '../publish/names.js';
+import { DEFAULT_SHARD_BYTES, encodeIndex, planShards, type ShardPlan } from '../publish/plan.js';
+import type { Publication } from '../publish/publish.js';
+import { requireSpace } from '../publish/space.js';
+import { versionDigestSteps } from '../version-digest.js';
+import { digestAt, finished } from './job.js';
+import { deltaFileOf } from './names.js';
+import { baseOf, byName, elementBytesOf } from './pairs.js';
+
+/** A version that is held: `openPublished` gives one. */
+export interface VersionInFolder {
+  readonly path: string;
+  readonly manifest: Manifest;
+}
+
+export interface ApplyDeltaOptions {
+  /** Publication directory that takes the result, as `step_<version>`, in full. */
+  readonly into: string;
+  readonly version: number;
+  /** Default true. */
+  readonly fsync?: boolean | undefined;
+  /** Bytes of tensors in one file, at most; default 5 GB. */
+  readonly shardBytes?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((bytes: number, totalBytes: number) => void) | undefined;
+}
+
+/**
+ * Applies a delta: publishes into a directory, in full, what `delta` makes of `base`. Every tensor is held against the digest that the delta's manifest has
+ * of it, and nothing appears in the directory unless all of them agree. `base` is only read.
+ *
+ * @throws WeightcastError WC_DELTA_BASE when the delta belongs to other weights than `base`; WC_DELTA_INVALID; WC_VERSION_CORRUPT when a result is not what
+ * was published; WC_ZSTD_NOT_FOUND; WC_PUBLISH_EXISTS, WC_PUBLISH_SPACE, WC_FILE_WRITE, WC_FILE_READ; the signal's reason
+ */
+export async function applyDelta(
+  delta: VersionInFolder,
+  base: VersionInFolder,
+  options: ApplyDeltaOptions,
+): Promise<Publication> {
+  const { into, version, fsync = true, shardBytes = DEFAULT_SHARD_BYTES, signal = null } = options;
+  const tensors = requireBase(delta.manifest, base.manifest);
+  const directory = resolve(into);
+  const plan = await runInSlices(planShards(tensors.map(asPlanned), shardBytes), signal);
+  await using draft = await openDraft({ directory, version, mode: 'rename', sync: fsync });
+  const names = shardNames(plan.shards.length, draft.nameNonce);
+  const index = names[0] === 'model.safetensors' ? null : await runInSlices(encodeIndex(plan, names), signal);
+  await requireSpace(directory, {
+    files: [...plan.shards.map(({ byteLength }) => byteLength), index?.length ?? 0],
+    tensors: tensors.length,
+  });
+  const files: ManifestFile[] = [];
+  const write = async (name: string, bytes: Buffer) => {
+    await draft.write(name, bytes);
+    files.push({ name, byteLength: bytes.length, sha256: sha256Of(bytes) });
+  };
+  if (index !== null) await write(INDEX_NAME, index);
+  for (const file of companionsOf(delta, base)) await write(file.name, await readCompanion(file));
+  const started = performance.now();
+  const digests = await finished(
+    () =>
+      native().applyDelta(
+        applyJob({ delta, base, tensors, plan, targets: names.map((name) => draft.path(name)), fsync }),
+        options.onProgress === undefined ? null : (bytes) => options.onProgress?.(bytes, plan.totalBytes),
+      ),
+    signal,
+  );
+  requireDigests(delta, tensors, digests);
+  const elapsedMs = performance.now() - started;
+  // What still lies at the base's place now is what was read.
+  await requireSameBase(base, signal);
+  return committed({ delta, draft, plan, names, files, tensors, elapsedMs }, signal);
+}
+
+/** The tensors of the result. @throws WeightcastError WC_DELTA_BASE, WC_DELTA_INVALID */
+function requireBase(delta: Manifest, base: Manifest): readonly ManifestTensor[] {
+  if (delta.kind !== 'delta' || delta.base === null || delta.tensors === null) {
+    throw new WeightcastError('WC_DELTA_INVALID', `step_${delta.version} is no delta`);
+  }
+  if (base.kind !== 'full' || base.digest !== delta.base.digest) {
+    throw new WeightcastError(
+      'WC_DELTA_BASE',
+      `step_${delta.version} is a delta of step_${delta.base.version} (${delta.base.digest.slice(0, 12)}…), not of what is held as ` +
+        `step_${base.version} (${base.digest?.slice(0, 12) ?? 'no digest'}…)`,
+      { details: { version: delta.version, base: delta.base, found: base.digest } },
+    );
+  }
+  return delta.tensors;
+}
+
+async function requireSameBase(base: VersionInFolder, signal: AbortSignal | null): Promise<void> {
+  const now = await readManifest(base.path, { version: base.manifest.version, signal });
+  if (now.digest === base.manifest.digest) return;
+  throw new WeightcastError('WC_DELTA_BASE', `${base.path} became another version while it was read`);
+}
+
+/** For the plan, which looks at names, dtypes and sizes only. */
+function asPlanned({ name, dtype, shape, byteLength }: ManifestTensor): Tensor {
+  const known = DTYPES.get(dtype);
+  if (known === undefined)
+    throw new WeightcastError('WC_DELTA_INVALID', `tensor ${name}: unknown dtype ${dtype}`);
+  return { name, dtype: known as DType, shape, range: { kind: 'file', path: '', offset: 0, byteLength } };
+}
+
+/** Those of the base, but where the delta has others. */
+function companionsOf(delta: VersionInFolder, base: VersionInFolder) {
+  const found = new Map<string, ManifestFile & { readonly path: string }>();
+  for (const { path, manifest } of [base, delta]) {
+    for (const file of manifest.files) {
+      if (isCompanion(file.name)) found.set(file.name, { ...file, path: join(path, file.name) });
+    }
+  }
+  return [...found.values()];
+}
+
+interface Applying {
+  readonly delta: VersionInFolder;
+  readonly base: VersionInFolder;
+  readonly tensors: readonly ManifestTensor[];
+  readonly plan: ShardPlan;
+  readonly targets: readonly string[];
+  readonly fsync: boolean;
+}
+
+function applyJob({ delta, base, tensors, plan, targets, fsync }: Applying): ApplyDeltaJob {
+  const { shards } = base.manifest;
+  const before = byName(
+    shards.flatMap((shard, file) => shard.tensors.map((tensor) => ({ ...tensor, file }))),
+  );
+  const places = new Map(
+    plan.shards.flatMap((shard, target) =>
+      shard.tensors.map(({ tensor, offset }) => [tensor.name, { target, offset }] as const),
+    ),
+  );
+  const bases = tensors.map((tensor) => baseOf(tensor, before));
+  return {
+    files: shards.map(({ name }) => join(base.path, name)),
+    fileSizes: Float64Array.from(shards, ({ byteLength }) => byteLength),
+    baseFile: Uint32Array.from(bases, (tensor) => tensor?.file ?? NO_BASE),
+    baseOffset: Float64Array.from(bases, (tensor) => tensor?.offset ?? 0),
+    length: Float64Array.from(tensors, ({ byteLength }) => byteLength),
+    elementBytes: Uint8Array.from(tensors, ({ dtype }) => elementBytesOf(dtype)),
+    deltaPath: join(delta.path, deltaFileOf(delta.manifest).name),
+    targets,
+    targetHeads: plan.shards.map(({ header }) => header),
+    targetSizes: Float64Array.from(plan.shards, ({ byteLength }) => byteLength),
+    target: Uint32Array.from(tensors, ({ name }) => places.get(name)?.target ?? 0),
+    targetOffset: Float64Array.from(tensors, ({ name }) => places.get(name)?.offset ?? 0),
+    sync: fsync,
+    threads: 0,
+  };
+}
+
+function requireDigests(
+  { path }: VersionInFolder,
+  tensors: readonly ManifestTensor[],
+  digests: Uint8Array,
+): void {
+  for (const [i, { name, sha256 }] of tensors.entries()) {
+    const found = digestAt(digests, i);
+    if (found === sha256) continue;
+    throw new WeightcastError(
+      'WC_VERSION_CORRUPT',
+      `${path}: applied to its base, it gives another tensor ${name} than was published`,
+      { details: { path, tensor: name, expected: sha256, found } },
+    );
+  }
+}
+
+interface Made {
+  readonly delta: VersionInFolder;
+  readonly draft: Draft;
+  readonly plan: ShardPlan;
+  readonly names: readonly string[];
+  readonly files: readonly ManifestFile[];
+  readonly tensors: readonly ManifestTensor[];
+  readonly elapsedMs: number;
+}
+
+async function committed(made: Made, signal: AbortSignal | null): Promise<Publication> {
+  const { delta, draft, plan, names, files, tensors, elapsedMs } = made;
+  const known = byName(tensors);
+  const unhashed = await runInSlices(manifestShards(plan.shards, names, new Uint8Array(), sha256Of), signal);
+  const shards = unhashed.map((shard) => ({
+    ...shard,
+    tensors: shard.tensors.map((each) => ({ ...each, sha256: known.get(each.name)?.sha256 ?? null })),
+  }));
+  const digested = tensors.map((tensor) => ({ ...tensor, sha256: tensor.sha256 ?? '' }));
+  const digest = await runInSlices(versionDigestSteps(digested), signal);
+  if (digest !== delta.manifest.digest) {
+    throw new WeightcastError('WC_DELTA_INVALID', `${delta.path}: its digest is not that of its tensors`);
+  }
+  signal?.throwIfAborted();
+  const manifest: Manifest = {
+    ...{ version: delta.manifest.version, kind: 'full', base: null, digestAlgorithm: 'sha256', digest },
+    totalBytes: plan.totalBytes,
+    created: new Date().toISOString(),
+    publisher: draft.publisher,
+    ...{ shards, files, tensors: null },
+  };
+  const path = await draft.commit(manifest);
+  const byteLength = [...shards, ...files].reduce((sum, file) => sum + file.byteLength, 0);
+  const stats = {
+    ...{ targets: shards.length, bytes: byteLength, elapsedMs },
+    ...{ readMs: 0, hashMs: 0, writeMs: 0, syncMs: 0 },
+  };
+  return { version: manifest.version, path, manifest, byteLength, swept: draft.swept, stats };
+}
