@@ -1,5 +1,6 @@
 /** Small files and folders of a publication, on the disk before the next step where that is wanted. */
 import { mkdir, open } from 'node:fs/promises';
+import { constants } from 'node:os';
 import { dirname } from 'node:path';
 import { WeightcastError } from '../../../errors.js';
 
@@ -29,11 +30,23 @@ export async function syncFolder(path: string): Promise<void> {
 
 /** Makes a folder and what leads to it. */
 export async function makeFolder(path: string, sync: boolean): Promise<void> {
-  const first = await mkdir(path, { recursive: true });
+  const first = await firstMade(path);
   if (first === undefined || !sync) return;
   for (let made = path; ; made = dirname(made)) {
     await syncFolder(dirname(made));
     if (made === first || made === dirname(made)) return;
+  }
+}
+
+/** Alone first: where it may make what leads there too, Node says ENOENT for whatever was wrong. */
+async function firstMade(path: string): Promise<string | undefined> {
+  try {
+    await mkdir(path);
+    return path;
+  } catch (error) {
+    if (codeOf(error) === 'EEXIST') return undefined;
+    if (codeOf(error) === 'ENOENT') return mkdir(path, { recursive: true });
+    throw error;
   }
 }
 
@@ -48,12 +61,23 @@ export async function writing<T>(path: string, work: Promise<T>): Promise<T> {
 
 export function writeError(path: string, cause: unknown): unknown {
   if (cause instanceof WeightcastError) return cause;
-  const { code, message } = cause as NodeJS.ErrnoException;
+  const { code, errno, message } = cause as NodeJS.ErrnoException;
   if (typeof code !== 'string') return cause;
-  return new WeightcastError('WC_FILE_WRITE', `${path}: ${message}`, {
-    cause,
-    details: { path, errnoName: code },
-  });
+  const errnoName = nameOf(errno) ?? code;
+  return new WeightcastError(
+    'WC_FILE_WRITE',
+    `${path}: ${message.replace(`Unknown system error ${errno}`, errnoName)}`,
+    {
+      cause,
+      details: { path, errnoName },
+    },
+  );
+}
+
+/** Node has no name for EDQUOT: its code is "Unknown system error -122". */
+function nameOf(errno: number | undefined): string | null {
+  const found = Object.entries(constants.errno).find(([, number]) => number === -(errno ?? 0));
+  return found?.[0] ?? null;
 }
 
 export function codeOf(error: unknown): unknown {

@@ -24,7 +24,12 @@ export async function openManifestLast(place: DraftPlace): Promise<Draft> {
   const { directory, version, owner, publisher, swept, sync } = place;
   const step = stepFolder(directory, version);
   await enterStep(directory, owner, place.graceMs);
-  if (sync) await writing(directory, syncFolder(directory));
+  try {
+    if (sync) await writing(directory, syncFolder(directory));
+  } catch (error) {
+    await leaveStep(step, owner, []);
+    throw error;
+  }
   const created: string[] = [];
   let committed = false;
   return {
@@ -83,8 +88,8 @@ export async function enterStep(directory: string, owner: Owner, graceMs: number
   const step = stepFolder(directory, owner.version);
   const mine = stepOwnerName(owner.nonce);
   await writing(step, makeFolder(step, false));
-  await writing(step, writeNew(join(step, mine), encodeOwner(owner), false));
   try {
+    await writing(step, writeNew(join(step, mine), encodeOwner(owner), false));
     const names = (await readdir(step)).filter((name) => name !== mine);
     if (await isPublished(step)) throw await existsError(step);
     const owners = names.filter((name) => nonceOfStepOwner(name) !== null);

@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { type Holder, lifeOf, thisProcess } from '../../../update/claim/holder.js';
 import { isVersion, OWN_FOLDER } from '../layout.js';
 import { fileSystemNow } from '../prime-rl/orchestrator.js';
+import { writing } from './durable.js';
 
 /** Milliseconds after which what nobody has written to is left over, when its owner can't be seen from here. */
 export const GRACE_MS = 3_600_000;
@@ -60,7 +61,8 @@ export interface Clock {
 }
 
 export async function clockOf(directory: string, graceMs: number, me: Holder): Promise<Clock> {
-  return { me, graceMs, nowMs: await fileSystemNow(join(directory, OWN_FOLDER)) };
+  const own = join(directory, OWN_FOLDER);
+  return { me, graceMs, nowMs: await writing(own, fileSystemNow(own)) };
 }
 
 /**

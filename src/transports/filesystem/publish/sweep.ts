@@ -13,11 +13,24 @@ import {
   stepFolder,
   stepOwnerName,
 } from '../layout.js';
-import { codeOf, syncFolder } from './durable.js';
+import { codeOf, syncFolder, writeNew } from './durable.js';
 import { isPublished, isThere, manifestOf } from './exists.js';
 import { enterStep, leaveStep } from './manifest-last.js';
 import { mark } from './marker.js';
-import { type Clock, clockOf, GRACE_MS, isLeftOver, newOwner, type Owner, readOwner } from './owner.js';
+import {
+  type Clock,
+  clockOf,
+  encodeOwner,
+  GRACE_MS,
+  isLeftOver,
+  mtimeMs,
+  newOwner,
+  type Owner,
+  readOwner,
+} from './owner.js';
+
+/** By which somebody asked for the file system's time, and died before he removed it. */
+const PROBE = /^\.weightcast-[0-9a-f-]{36}$/;
 
 export interface SweepOptions {
   /** Milliseconds after which what nobody has written to is left over, when its owner can't be seen from here. Default an hour. */
@@ -47,9 +60,15 @@ export async function sweepLeftovers(
     // What is being removed is the business of retention.
     return nonce === null || leftover?.kind === 'trash' ? [] : [{ nonce, leftover }];
   });
-  if (found.length === 0) return [];
+  const probes = names.filter((name) => PROBE.test(name)).map((name) => join(own, name));
+  if (found.length === 0 && probes.length === 0) return [];
   const clock = await clockOf(directory, options.graceMs ?? GRACE_MS, await thisProcess());
   const removed: string[] = [];
+  for (const probe of probes) {
+    if (clock.nowMs - (await mtimeMs(probe)) <= clock.graceMs) continue;
+    if (options.dryRun !== true) await rm(probe, { force: true });
+    removed.push(probe);
+  }
   for (const nonce of new Set(found.map((each) => each.nonce))) {
     const partials = found
       .flatMap((each) => (each.nonce === nonce && each.leftover !== null ? [each.leftover] : []))
@@ -94,13 +113,18 @@ async function unfinishedStep(directory: string, { nonce, version }: Owner): Pro
 /** @returns false when somebody writes that version now: he has done it, or will */
 async function cleaned(directory: string, version: number, clock: Clock): Promise<boolean> {
   const owner = await newOwner(randomBytes(8).toString('hex'), version);
+  const ownerPath = join(directory, OWN_FOLDER, ownerName(owner.nonce));
   try {
+    // As a publisher does: who sweeps may die over it too.
+    await writeNew(ownerPath, encodeOwner(owner), false);
     await enterStep(directory, owner, clock.graceMs);
     await leaveStep(stepFolder(directory, version), owner, []);
     return true;
   } catch (error) {
     if (hasCode(error, 'WC_PUBLISH_BUSY') || hasCode(error, 'WC_PUBLISH_EXISTS')) return false;
     throw error;
+  } finally {
+    await rm(ownerPath, { force: true });
   }
 }
 

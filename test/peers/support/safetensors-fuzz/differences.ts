@@ -1,6 +1,9 @@
 /**
  * Where our reader refuses what the reference (Rust safetensors 0.8.0) takes, on purpose. Each is recognised by what we said and has to be confirmed by
  * a third parser, Python's json. There is no list for the other direction: what the reference refuses, we refuse.
+ *
+ * 1,200,000 files of seed 20261121 (the reference took 324,866): 27,640 × duplicate key, 6,159 × leading white space, 663 × tensor as a list, 98 × dtype as
+ * an object, 199 × number above 2^53, 98 × rank above 64, 23 × long number, 6 × many unknown fields, 3 × long key, and nothing else.
  */
 export interface Difference {
   readonly fact: string;

@@ -106,7 +106,7 @@ export function wellFormed(random: Random, faults: number): Buffer {
     const entry = entries[random.below(entries.length)];
     if (entry === undefined) continue;
     const other = random.pick(entries);
-    const step = random.pick([1, 1, 2, 4, 8, entry.end - entry.begin]);
+    const step = random.pick([1, 1, 2, 4, 8, Math.abs(entry.end - entry.begin)]);
     if (kind === 0) entry.begin += step;
     else if (kind === 1) entry.end += step;
     else if (kind === 2) {

@@ -1,0 +1,83 @@
+/**
+ * The crash harness: `npm run test:crash [-- --sample N] [--only TEXT]`. A process that publishes is killed at every call by which it changes
+ * the directory, and halfway through every write; then ENOSPC, EIO and EDQUOT are answered at every call that can say so, and short writes at every write.
+ * After each, what the directory holds is judged: see publish.ts. `--sample` takes so many points of each kind instead of all, `--only` the scenarios whose name has the
+ * text.
+ */
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { Children } from './child.js';
+import type { Fault } from './control.js';
+import { pointsOf } from './points.js';
+import { buildPreload } from './preload/build.js';
+import { COMMIT_MODES, publishScenario, sweepScenario, undisturbed } from './publish.js';
+import type { Scenario } from './scenario.js';
+import { strike } from './strike.js';
+
+/** Enough files for 500 points in the two commit modes. */
+const SHARDS = 52;
+/** Enough for shards that are written at the same time. */
+const FEW_SHARDS = 6;
+
+const { values } = parseArgs({
+  options: { sample: { type: 'string' }, only: { type: 'string' }, lanes: { type: 'string', default: '2' } },
+});
+const sample = values.sample === undefined ? Number.POSITIVE_INFINITY : Number(values.sample);
+// In memory where there is some: a killed process loses nothing that it wrote, wherever that is.
+const laneCount = Number(values.lanes);
+const root = await mkdtemp(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'weightcast-crash-'));
+const began = performance.now();
+let failed = 0;
+let struck = 0;
+try {
+  const library = buildPreload(root);
+  for (const scenario of await scenarios(library)) {
+    const points = await pointsOf(scenario, { root, library, sample });
+    const lanes = Array.from({ length: laneCount }, (_, index) =>
+      strikeAll(
+        scenario,
+        library,
+        points.filter((_, at) => at % laneCount === index),
+      ),
+    );
+    await Promise.all(lanes);
+    const counts = new Map<string, number>();
+    for (const { act } of points) counts.set(act, (counts.get(act) ?? 0) + 1);
+    say(`${scenario.name}: ${[...counts].map(([act, count]) => `${count} × ${act}`).join(', ')}`);
+  }
+} finally {
+  await rm(root, { recursive: true, force: true });
+}
+const seconds = ((performance.now() - began) / 1000).toFixed(0);
+say(`${struck} points struck, ${failed} wrong, ${seconds} s`);
+process.exitCode = failed === 0 && struck > 0 ? 0 : 1;
+
+async function scenarios(library: string): Promise<Scenario[]> {
+  const all: Scenario[] = [];
+  for (const commit of COMMIT_MODES) {
+    all.push(publishScenario(await undisturbed(root, commit, SHARDS)));
+    const small = await undisturbed(join(root, 'small'), commit, FEW_SHARDS);
+    all.push(await sweepScenario(join(root, 'small'), small, library));
+  }
+  return all.filter(({ name }) => name.includes(values.only ?? ''));
+}
+
+async function strikeAll(scenario: Scenario, library: string, faults: readonly Fault[]): Promise<void> {
+  await using children = new Children(library, root);
+  for (const fault of faults) {
+    const { hit, wrong } = await strike(children, { root, scenario, fault });
+    struck += hit === null ? 0 : 1;
+    if (wrong.length === 0) continue;
+    failed += 1;
+    const error = fault.act === 'fail' ? ` with ${fault.error}` : '';
+    say(`WRONG ${scenario.name}: ${fault.act} at call ${fault.at} (${hit})${error}`);
+    for (const what of wrong) say(`  ${what}`);
+  }
+}
+
+function say(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
