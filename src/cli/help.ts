@@ -95,6 +95,8 @@ export const PUBLISH_EXAMPLES = `
 DIR/step_<N>, which engines load as it is: safetensors shards with their index, and the small files beside the weights. Readers
 see it whole or not at all; the file STABLE comes last. What publishers that died have left in DIR is removed first.
 --commit manifest-last is for mounts that can't rename or overwrite (object stores).
+--delta publishes only what changed against the version before, as a folder that no engine loads by itself: \`weightcast follow\` makes full versions of it.
+When the version before is a delta too, --delta-base says where its weights lie. Every tenth version is a full one (--anchor-every).
 
 Exit codes: 0 published, 1 failed: there is no such version, or it is somebody else's, or old ones could not be removed,
 2 wrong usage, 130 interrupted.
@@ -115,8 +117,8 @@ Examples
 `;
 
 export const FOLLOW_EXAMPLES = `
-Each version appears in the local directory by one rename, with the digest that was published; weightcast push and watch take it from there. Goes straight to
-the newest version. One that is not what its manifest says is named and left out. A follower that was killed goes on where it was.
+Each version appears in the local directory in full, by one rename, with the digest that was published; weightcast push and watch take it from there. Goes straight to
+the newest version, or along the chain of deltas that leads there. One that is not what its manifest says is named and left out. A follower that was killed goes on where it was.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted before there was a version.
 

@@ -86,6 +86,9 @@ export function buildProgram(context: CommandContext, done: (code: number) => vo
       .option('--no-fsync', 'return before the version would survive a power loss')
       .option('--no-digests', 'without a SHA-256 of each tensor: readers check sizes only')
       .option('--shard-size <size>', 'tensors in one file at most (default: 5GB)')
+      .option('--delta', 'only what changed against the version before, where there is one')
+      .option('--delta-base <dir>', 'the weights of that version, when it is a delta itself; implies --delta')
+      .option('--anchor-every <k>', 'with --delta: every k-th version is full (default: 10)', positive)
       .option('--grace <seconds>', 'what an unreachable publisher left is removed after (default: 3600)')
       .option('--keep <n>', 'then prune: so many of the newest versions stay, 2 or more', positive)
       .option('--keep-every <k>', 'then prune: versions that are a multiple of this stay too', positive),

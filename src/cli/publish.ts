@@ -25,6 +25,9 @@ export interface PublishFlags {
   readonly digests: boolean;
   readonly shardSize?: string;
   readonly grace?: string;
+  readonly delta?: boolean;
+  readonly deltaBase?: string;
+  readonly anchorEvery?: number;
   readonly keep?: number;
   readonly keepEvery?: number;
   readonly json?: boolean;
@@ -49,6 +52,9 @@ export async function publish(
     digests: flags.digests,
     shardBytes: flags.shardSize === undefined ? undefined : byteSize(flags.shardSize),
     graceMs: flags.grace === undefined ? undefined : 1000 * seconds(flags.grace),
+    delta: flags.delta === true || flags.deltaBase !== undefined,
+    deltaBase: flags.deltaBase,
+    anchorEvery: flags.anchorEvery,
   };
   // Asked now: the version would be there when prune refuses it.
   if (flags.keep !== undefined && flags.keep < 2) throw invalid(`--keep ${flags.keep}: must be 2 or more`);

@@ -27,7 +27,15 @@ function interrupted() {
     ...unknown,
   };
   const weights = { path: '/weights', tensors: 0, bytes: 0, files: 0, digest: null };
-  const nothing = { version: null, pauseMs: null, transfer: null, memory: null, nccl: null, error: null };
+  const nothing = {
+    version: null,
+    pauseMs: null,
+    transfer: null,
+    memory: null,
+    nccl: null,
+    delta: null,
+    error: null,
+  };
   const facts = { outcome: 'failed', transport: 'nccl', emulated: false, phases: [], notes: [] };
   return new UpdateError('WC_UPDATE_ABORTED', 'interrupted', {
     ...facts,

@@ -39,6 +39,34 @@ describe('weightcast publish', () => {
     expect([swept, pruned]).toEqual([[], null]);
   });
 
+  test('publishes what changed, which follow makes whole again', async () => {
+    const next = join(folder, 'next');
+    const last = join(folder, 'last');
+    await writeTinyModel(next, { seed: 1 });
+    await writeTinyModel(last, { seed: 2 });
+    const version = (weights: string, ...args: string[]) =>
+      weightcast(['publish', weights, '--into', into, '--quiet', ...args]);
+    await version(model, '--version', '0');
+    expect((await version(next, '--version', '1', '--delta')).err).toBe('');
+    const unsaid = await version(last, '--version', '2', '--delta');
+    expect([unsaid.code, unsaid.err]).toEqual([1, expect.stringContaining('--delta-base')]);
+    expect((await version(last, '--version', '2', '--delta-base', next)).code).toBe(0);
+    expect((await readManifest(join(into, 'step_2'))).kind).toBe('delta');
+    const local = join(folder, 'local');
+    const { code, out } = await weightcast([
+      'follow',
+      into,
+      '--into',
+      local,
+      '--max-versions',
+      '3',
+      '--no-fsync',
+    ]);
+    expect([code, out]).toEqual([0, expect.stringMatching(/version 0: .*\nversion 1: .*\nversion 2: /)]);
+    const { kind, digest } = await readManifest(join(local, 'step_2'));
+    expect([kind, digest]).toEqual(['full', (await readManifest(join(into, 'step_2'))).digest]);
+  });
+
   test('is quiet', async () => {
     const { code, out, err } = await publish(
       '--version',

@@ -3,6 +3,7 @@
 import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ErrorCode, WeightcastError } from '../../../errors.js';
+import { applyDelta } from '../delta/index.js';
 import type { Publication } from '../publish/index.js';
 import { listPublished, type PublishedEntry } from '../published/list.js';
 import { prune } from '../retention/prune.js';
@@ -33,8 +34,8 @@ export interface FollowPublishedOptions {
 }
 
 /**
- * Follows a publication directory. Goes straight to the newest version; each one appears locally by one rename, with the digest that was published, so a
- * follower that is killed goes on where it was.
+ * Follows a publication directory. Goes straight to the newest version, or along the chain of deltas that leads there; each one appears locally in full, by one
+ * rename, with the digest that was published, so a follower that is killed goes on where it was.
  *
  * @example
  * ```ts
@@ -49,7 +50,7 @@ export interface FollowPublishedOptions {
  * @throws WeightcastError WC_CONFIG_INVALID, WC_FILE_WRITE and WC_PUBLISH_SPACE where the local directory takes nothing
  */
 export async function followPublished(directory: string, options: FollowPublishedOptions): Promise<number> {
-  return follow(directory, { ...options, apply: null });
+  return follow(directory, { ...options, apply: applyDelta });
 }
 
 /** The same, with what applies deltas; without, they are not taken. */

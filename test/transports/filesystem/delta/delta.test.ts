@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { applyDelta } from '../../../../src/transports/filesystem/delta/index.js';
+import { followPublished } from '../../../../src/transports/filesystem/follow/index.js';
 import { publish } from '../../../../src/transports/filesystem/publish/index.js';
 import { openPublished } from '../../../../src/transports/filesystem/published/index.js';
 import { openCheckpoint } from '../../../../src/weights/checkpoint.js';
@@ -84,6 +85,32 @@ describe('a chain of deltas', () => {
     const full = await publish(checkpoints[2] as string, { directory: join(folder, 'whole'), version: 2 });
     await using second = await openPublished(into, { version: 2 });
     expect(full.manifest.digest).toBe(second.manifest.digest);
+  });
+
+  it('is followed into full versions, from the last full one on or from what is held', async () => {
+    const directory = join(folder, 'followed');
+    const into = join(folder, 'followed-local');
+    const paths: string[] = [];
+    for (const step of [0, 1, 2]) paths.push(await checkpoint(`followed-${step}`, step));
+    const options = { directory, delta: true, fsync: false };
+    const follow = async (maxVersions: number) => {
+      const made: number[] = [];
+      const refused: unknown[] = [];
+      await followPublished(directory, {
+        ...{ into, maxVersions, pollMs: 5, fsync: false, signal: AbortSignal.timeout(60_000) },
+        onVersion: ({ version }) => void made.push(version),
+        onRefused: (_, error) => void refused.push(error),
+      });
+      expect(refused).toEqual([]);
+      return made;
+    };
+    await publish(paths[0] as string, { ...options, version: 0 });
+    await publish(paths[1] as string, { ...options, version: 1 });
+    expect(await follow(2)).toEqual([0, 1]);
+    await publish(paths[2] as string, { ...options, version: 2, deltaBase: paths[1] });
+    expect(await follow(1)).toEqual([2]);
+    await using whole = await openPublished(into, { version: 2, verify: 'all' });
+    expect(await contentOf(whole.path)).toEqual(await contentOf(paths[2] as string));
   });
 
   it('carries tensors that are new, gone, or have become others', async () => {
