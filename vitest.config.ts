@@ -17,8 +17,8 @@ export default defineConfig({
     // Most tests wait for processes of their own: one at a time leaves a core idle.
     maxWorkers: Math.max(2, availableParallelism() - 1),
     reporters: ['default', new UnfinishedReporter()],
-    testTimeout: 30_000,
-    hookTimeout: 30_000,
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
     // A second, which it is by default, is nothing on a shared machine.
     expect: { poll: { timeout: 20_000 } },
   },
