@@ -1,8 +1,8 @@
 /**
  * The crash harness: `npm run test:crash [-- --sample N] [--only TEXT]`. A process that publishes is killed at every call by which it changes
  * the directory, and halfway through every write; then ENOSPC, EIO and EDQUOT are answered at every call that can say so, and short writes at every write.
- * After each, what the directory holds is judged: see publish.ts. `--sample` takes so many points of each kind instead of all, `--only` the scenarios whose name has the
- * text.
+ * After each, what the directory holds is judged: see publish.ts. `--sample` takes so many points of each kind instead of all, `--only` the scenarios
+ * whose name has the text, `--act` the faults.
  */
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -23,7 +23,12 @@ const SHARDS = 52;
 const FEW_SHARDS = 6;
 
 const { values } = parseArgs({
-  options: { sample: { type: 'string' }, only: { type: 'string' }, lanes: { type: 'string', default: '2' } },
+  options: {
+    sample: { type: 'string' },
+    only: { type: 'string' },
+    act: { type: 'string' },
+    lanes: { type: 'string', default: '2' },
+  },
 });
 const sample = values.sample === undefined ? Number.POSITIVE_INFINITY : Number(values.sample);
 // In memory where there is some: a killed process loses nothing that it wrote, wherever that is.
@@ -35,7 +40,8 @@ let struck = 0;
 try {
   const library = buildPreload(root);
   for (const scenario of await scenarios(library)) {
-    const points = await pointsOf(scenario, { root, library, sample });
+    const all = await pointsOf(scenario, { root, library, sample });
+    const points = all.filter(({ act }) => act.includes(values.act ?? ''));
     const lanes = Array.from({ length: laneCount }, (_, index) =>
       strikeAll(
         scenario,
