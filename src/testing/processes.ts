@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { processStat } from '../update/claim/holder.js';
+import { processStat } from '../holder.js';
 
 /** True while a process runs. One that has ended and that nobody has reaped yet (a container without an init) does not. */
 export function isRunning(pid: number): boolean {

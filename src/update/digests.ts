@@ -1,8 +1,9 @@
 /** SHA-256 of what is sent, taken before the pause, for every form in which an engine may report it. */
 import { createHash } from 'node:crypto';
 import type { Checksums } from '../engines/admin.js';
-import { asWeightcastError, WeightcastError } from '../errors.js';
+import { WeightcastError } from '../errors.js';
 import { native } from '../native.js';
+import { digestAt, jobResult } from '../native-job.js';
 import type { Checkpoint } from '../weights/checkpoint.js';
 import {
   candidateSteps,
@@ -124,16 +125,11 @@ async function hashPlan(
 ): Promise<string[]> {
   signal.throwIfAborted();
   const { job, totalBytes } = await runInSlices(hashJobSteps(plan), signal);
-  const hash = native().sha256(job, (bytes) => onProgress(bytes, totalBytes));
-  const cancel = () => hash.cancel();
-  signal.addEventListener('abort', cancel, { once: true });
-  try {
-    const bytes = Buffer.from(await hash.result);
-    return Array.from({ length: bytes.length / 32 }, (_, i) => bytes.toString('hex', 32 * i, 32 * i + 32));
-  } catch (error) {
-    signal.throwIfAborted();
-    throw asWeightcastError(error, 'WC_FILE_READ', { phase: 'preflight' });
-  } finally {
-    signal.removeEventListener('abort', cancel);
-  }
+  const digests = await jobResult(
+    () => native().sha256(job, (bytes) => onProgress(bytes, totalBytes)),
+    signal,
+    'WC_FILE_READ',
+    { phase: 'preflight' },
+  );
+  return Array.from({ length: digests.length / 32 }, (_, i) => digestAt(digests, i));
 }

@@ -3,7 +3,7 @@ import { watch } from 'node:fs';
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { thisProcess } from '../../src/update/claim/holder.js';
+import { thisProcess } from '../../src/holder.js';
 import { processesWith } from '../cli/spawned.js';
 import {
   alive,

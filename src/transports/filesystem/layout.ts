@@ -7,6 +7,7 @@
  *     .weightcast/owner-<nonce>.json               who does either
  *     .weightcast/leases/                          who reads what
  */
+import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 
 export const MANIFEST_NAME = 'weightcast-manifest.json';
@@ -30,6 +31,10 @@ export interface Leftover {
 
 export function isVersion(value: number): boolean {
   return Number.isSafeInteger(value) && value >= 0;
+}
+
+export function newNonce(): string {
+  return randomBytes(8).toString('hex');
 }
 
 export function isNonce(text: string): boolean {

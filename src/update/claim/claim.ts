@@ -8,8 +8,8 @@ import { constants } from 'node:fs';
 import { open, rm } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { WeightcastError } from '../../errors.js';
+import { type Holder, thisProcess } from '../../holder.js';
 import { withinTime } from './filesystem.js';
-import { type Holder, thisProcess } from './holder.js';
 import { engineKey } from './identity.js';
 import { RecordFile } from './journal.js';
 import {

@@ -3,6 +3,7 @@
  * them, each line written before the request. Never a secret: of headers only their names.
  */
 import { z } from 'zod';
+import { holderSchema } from '../../holder.js';
 import type { EngineState } from '../types.js';
 
 export const MAX_TEXT = 4096;
@@ -45,13 +46,7 @@ const headSchema = z.object({
   id: z.string().regex(/^[0-9a-f-]{1,64}$/),
   /** 'guardian' and 'recover' clean up after a push that died. */
   role: z.enum(['push', 'guardian', 'recover']),
-  holder: z.object({
-    pid: z.number().int().min(1),
-    startTicks: z.number().int().min(0),
-    bootId: text,
-    pidNamespace: text,
-    host: text,
-  }),
+  holder: holderSchema,
   /** Unix milliseconds. */
   since: z.number().int().min(0).max(8.64e15),
   engines: z.array(z.object({ key: text, url: text })).max(MAX_ENGINES),

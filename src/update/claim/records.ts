@@ -3,7 +3,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, open, opendir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { WeightcastError } from '../../errors.js';
-import { type Holder, type Life, lifeOf, thisProcess } from './holder.js';
+import { type Holder, type Life, lifeOf, thisProcess } from '../../holder.js';
 import { type PushRecord, parseRecord } from './record.js';
 import type { StatePlace } from './state-directory.js';
 

@@ -1,6 +1,7 @@
 /** What changed between two versions, spooled: in parts of bounded size, so that a delta that is not worth it ends early and the disk is never filled. */
-import { asWeightcastError, WeightcastError } from '../../errors.js';
+import { WeightcastError } from '../../errors.js';
 import { type DiffJob, native } from '../../native.js';
+import { jobResult } from '../../native-job.js';
 import { INDEX_BYTES, sparseBytes, type TensorChanges } from '../../transports/nccl/wire/sparse.js';
 import type { CheckpointFile } from '../../weights/checkpoint.js';
 import type { TensorPair } from '../../weights/pairs.js';
@@ -118,23 +119,18 @@ async function diffPart(
     valuesPath,
     memoryBytes: MEMORY_BYTES,
   };
-  const running = native().diff(job, onProgress);
-  const cancel = () => running.cancel();
-  signal.addEventListener('abort', cancel, { once: true });
-  try {
-    const { changed, indicesOffset, valuesOffset } = await running.result;
-    return pairs.map(({ next }, i) => ({
-      tensor: next,
-      updates: changed[i] as number,
-      indices: { path: indicesPath, offset: indicesOffset[i] as number },
-      values: { path: valuesPath, offset: valuesOffset[i] as number },
-    }));
-  } catch (error) {
-    signal.throwIfAborted();
-    throw asWeightcastError(error, 'WC_FILE_READ', { phase: 'preflight' });
-  } finally {
-    signal.removeEventListener('abort', cancel);
-  }
+  const { changed, indicesOffset, valuesOffset } = await jobResult(
+    () => native().diff(job, onProgress),
+    signal,
+    'WC_FILE_READ',
+    { phase: 'preflight' },
+  );
+  return pairs.map(({ next }, i) => ({
+    tensor: next,
+    updates: changed[i] as number,
+    indices: { path: indicesPath, offset: indicesOffset[i] as number },
+    values: { path: valuesPath, offset: valuesOffset[i] as number },
+  }));
 }
 
 /** Types of less than a byte are compared by the byte; a change of theirs can't be sent anyhow. */

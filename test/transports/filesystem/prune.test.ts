@@ -12,8 +12,7 @@ import { prune } from '../../../src/transports/filesystem/retention/prune.js';
 import { removeVersion } from '../../../src/transports/filesystem/retention/remove.js';
 import { readSafetensorsHeader } from '../../../src/weights/safetensors.js';
 import { withDirectory } from '../../weights/files.js';
-import { deltaManifest, sha } from './manifests.js';
-import { manifestFor, publishSmall } from './publication.js';
+import { manifestFor, publishDelta, publishSmall } from './publication.js';
 
 const NONCE = '00112233445566ff';
 const NOW = { graceMs: 0 };
@@ -28,15 +27,6 @@ const versionsOf = async (directory: string) =>
 /** What is in our folder, but for the leases. */
 const own = async (directory: string) =>
   (await readdir(join(directory, OWN_FOLDER))).filter((name) => name !== 'leases');
-
-async function publishDelta(directory: string, version: number): Promise<void> {
-  const step = stepFolder(directory, version);
-  await mkdir(step);
-  await writeFile(join(step, 'delta-00001.bin'), 'delta');
-  const files = [{ name: 'delta-00001.bin', byteLength: 5, sha256: sha('delta') }];
-  const base = { version: version - 1, digest: sha('base') };
-  await writeManifest(step, deltaManifest({ version, files, base }), { sync: false });
-}
 
 /** As a publisher leaves it where nothing can be renamed: its nonce is in the names. */
 async function publishInPlace(directory: string, version: number): Promise<string> {

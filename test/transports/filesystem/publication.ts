@@ -8,6 +8,7 @@ import { versionDigestSteps } from '../../../src/transports/filesystem/version-d
 import { readSafetensorsHeader } from '../../../src/weights/safetensors.js';
 import { type TensorToWrite, writeCheckpoint } from '../../../src/weights/write.js';
 import { runToEnd } from '../../../src/weights/yielding.js';
+import { deltaManifest, sha } from './manifests.js';
 
 const TENSORS: readonly TensorToWrite[] = [
   { name: 'model.embed_tokens.weight', dtype: 'BF16', shape: [64, 16] },
@@ -88,4 +89,14 @@ async function shardOf(path: string, name: string) {
       return [{ name: tensor, dtype: dtype.name, shape, offset, byteLength: size, sha256 }];
     }),
   };
+}
+
+/** A delta against the version before, with a file that nobody can apply. */
+export async function publishDelta(directory: string, version: number): Promise<void> {
+  const step = stepFolder(directory, version);
+  await mkdir(step);
+  await writeFile(join(step, 'delta-00001.bin'), 'delta');
+  const files = [{ name: 'delta-00001.bin', byteLength: 5, sha256: sha('delta') }];
+  const base = { version: version - 1, digest: sha('base') };
+  await writeManifest(step, deltaManifest({ version, files, base }), { sync: false });
 }

@@ -15,24 +15,13 @@ import { describe, expect, test } from 'vitest';
 import { stepFolder } from '../../../src/transports/filesystem/layout.js';
 import { leasedVersions } from '../../../src/transports/filesystem/lease/live.js';
 import { leaseFolder } from '../../../src/transports/filesystem/lease/place.js';
-import { writeManifest } from '../../../src/transports/filesystem/manifest.js';
 import { listPublished } from '../../../src/transports/filesystem/published/list.js';
 import {
   type OpenPublishedOptions,
   openPublished,
 } from '../../../src/transports/filesystem/published/open.js';
 import { withDirectory } from '../../weights/files.js';
-import { deltaManifest, sha } from './manifests.js';
-import { hashOf, manifestFor, publishSmall } from './publication.js';
-
-async function publishDelta(directory: string, version: number): Promise<void> {
-  const step = stepFolder(directory, version);
-  await mkdir(step);
-  await writeFile(join(step, 'delta-00001.bin'), 'delta');
-  const files = [{ name: 'delta-00001.bin', byteLength: 5, sha256: sha('delta') }];
-  const base = { version: version - 1, digest: sha('base') };
-  await writeManifest(step, deltaManifest({ version, files, base }), { sync: false });
-}
+import { hashOf, manifestFor, publishDelta, publishSmall } from './publication.js';
 
 /** Turns one byte of a file round. */
 async function flip(path: string, offset: number): Promise<void> {

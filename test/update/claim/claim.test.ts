@@ -3,8 +3,8 @@ import { execFileSync } from 'node:child_process';
 import { appendFile, mkdir, readdir, readFile, symlink, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { lifeOf, processStat, thisProcess } from '../../../src/holder.js';
 import { claimEngines } from '../../../src/update/claim/claim.js';
-import { lifeOf, processStat, thisProcess } from '../../../src/update/claim/holder.js';
 import { engineKey } from '../../../src/update/claim/identity.js';
 import { A, B, C, claimant, PUSH, recordsIn, recordText, request, withFolder } from './support.js';
 

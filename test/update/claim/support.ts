@@ -4,8 +4,8 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { Holder } from '../../../src/holder.js';
 import type { ClaimRequest } from '../../../src/update/claim/claim.js';
-import type { Holder } from '../../../src/update/claim/holder.js';
 import { type PushRecord, parseRecord, type RecordHead } from '../../../src/update/claim/record.js';
 
 const CLAIM = fileURLToPath(new URL('../../../dist/update/claim/claim.js', import.meta.url));

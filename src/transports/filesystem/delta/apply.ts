@@ -2,6 +2,7 @@
 import { join, resolve } from 'node:path';
 import { WeightcastError } from '../../../errors.js';
 import { type ApplyDeltaJob, NO_BASE, native } from '../../../native.js';
+import { digestAt, jobResult } from '../../../native-job.js';
 import { DTYPES, type DType } from '../../../weights/dtype.js';
 import type { Tensor } from '../../../weights/tensor.js';
 import { runInSlices } from '../../../weights/yielding.js';
@@ -12,9 +13,9 @@ import { manifestShards } from '../publish/job.js';
 import { INDEX_NAME, shardNames } from '../publish/names.js';
 import { DEFAULT_SHARD_BYTES, encodeIndex, planShards, type ShardPlan } from '../publish/plan.js';
 import type { Publication } from '../publish/publish.js';
+import { smallFiles } from '../publish/small-files.js';
 import { requireSpace } from '../publish/space.js';
 import { versionDigestSteps } from '../version-digest.js';
-import { digestAt, finished } from './job.js';
 import { deltaFileOf } from './names.js';
 import { baseOf, byName, elementBytesOf } from './pairs.js';
 
@@ -59,21 +60,18 @@ export async function applyDelta(
     files: [...plan.shards.map(({ byteLength }) => byteLength), index?.length ?? 0],
     tensors: tensors.length,
   });
-  const files: ManifestFile[] = [];
-  const write = async (name: string, bytes: Buffer) => {
-    await draft.write(name, bytes);
-    files.push({ name, byteLength: bytes.length, sha256: sha256Of(bytes) });
-  };
+  const { files, write } = smallFiles(draft, signal);
   if (index !== null) await write(INDEX_NAME, index);
   for (const file of companionsOf(delta, base)) await write(file.name, await readCompanion(file));
   const started = performance.now();
-  const digests = await finished(
+  const digests = await jobResult(
     () =>
       native().applyDelta(
         applyJob({ delta, base, tensors, plan, targets: names.map((name) => draft.path(name)), fsync }),
         options.onProgress === undefined ? null : (bytes) => options.onProgress?.(bytes, plan.totalBytes),
       ),
     signal,
+    'WC_FILE_WRITE',
   );
   requireDigests(delta, tensors, digests);
   const elapsedMs = performance.now() - started;

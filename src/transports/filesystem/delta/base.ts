@@ -1,11 +1,11 @@
 /** What a delta is made against: the version before, and where its bytes are. */
 import { WeightcastError } from '../../../errors.js';
 import { type HashJob, native } from '../../../native.js';
+import { digestAt, jobResult } from '../../../native-job.js';
 import { type Manifest, type ManifestTensor, tensorsOfManifest } from '../manifest.js';
 import type { PublishSource } from '../publish/source.js';
 import { openSource } from '../publish/source.js';
 import type { PublishedEntry } from '../published/list.js';
-import { digestAt, finished } from './job.js';
 import { byName } from './pairs.js';
 
 /** A tensor that was digested, in a file. */
@@ -134,7 +134,7 @@ export async function digestsOf(
     digestSegments: Uint32Array.from(tensors, () => 1),
     threads: 0,
   };
-  const digests = await finished(() => native().sha256(job, null), signal);
+  const digests = await jobResult(() => native().sha256(job, null), signal, 'WC_FILE_WRITE');
   return tensors.map((_, i) => digestAt(digests, i));
 }
 

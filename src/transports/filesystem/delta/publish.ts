@@ -2,15 +2,16 @@
 import { resolve } from 'node:path';
 import { WeightcastError } from '../../../errors.js';
 import { type EncodeDeltaJob, NO_BASE, native } from '../../../native.js';
+import { digestAt, jobResult } from '../../../native-job.js';
 import { runInSlices } from '../../../weights/yielding.js';
-import type { Manifest, ManifestFile, ManifestTensor } from '../manifest.js';
+import type { Manifest, ManifestTensor } from '../manifest.js';
 import { readCompanion, sha256Of } from '../publish/companions.js';
 import { openDraft } from '../publish/draft.js';
 import type { Publication, PublishOptions } from '../publish/publish.js';
+import { smallFiles } from '../publish/small-files.js';
 import type { OpenedSource } from '../publish/source.js';
 import { versionDigestSteps } from '../version-digest.js';
 import { type DeltaBase, digestsOf } from './base.js';
-import { digestAt, finished } from './job.js';
 import { DELTA_NOTE_NAME, deltaName } from './names.js';
 import { baseOf, byName, elementBytesOf } from './pairs.js';
 
@@ -54,12 +55,7 @@ export async function publishDelta(
     },
   });
   const codec = native().zstd() === null ? 'none' : 'zstd';
-  const files: ManifestFile[] = [];
-  const write = async (name: string, bytes: Buffer) => {
-    signal?.throwIfAborted();
-    await draft.write(name, bytes);
-    files.push({ name, byteLength: bytes.length, sha256: sha256Of(bytes) });
-  };
+  const { files, write } = smallFiles(draft, signal);
   const name = deltaName(draft.nameNonce);
   await write(DELTA_NOTE_NAME, noteOf(name, codec, base));
   const before = byName(base.manifest.files);
@@ -69,10 +65,11 @@ export async function publishDelta(
   }
   const started = performance.now();
   const job = encodeJob(next, { from, base, deltaPath: draft.path(name), codec, sync: fsync });
-  const encoded = await finished(
+  const encoded = await jobResult(
     () =>
       native().encodeDelta(job, onProgress === undefined ? null : (bytes) => onProgress(bytes, totalBytes)),
     signal,
+    'WC_FILE_WRITE',
   );
   files.push({ name, byteLength: encoded.byteLength, sha256: digestAt(encoded.digest, 0) });
   const digests = await digestsOf(next, from.files, signal);

@@ -1,9 +1,9 @@
 /** A lease: the file by which a reader says that it reads a version, so that retention leaves it alone. */
-import { randomBytes } from 'node:crypto';
 import { mkdir, open, rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { WeightcastError } from '../../../errors.js';
+import { newNonce } from '../layout.js';
 import { LEASE_TTL_MS, leaseFolder, leaseName } from './place.js';
 
 export interface LeaseOptions {
@@ -75,7 +75,7 @@ export class Lease implements AsyncDisposable {
       return true;
     } catch (error) {
       // Object-store mounts overwrite nothing: another one takes its place. Also where it was swept.
-      const path = join(this.#folder, leaseName(this.#version, nonce()));
+      const path = join(this.#folder, leaseName(this.#version, newNonce()));
       await writeLease(path, 'wx');
       await rm(this.#path, { force: true }).catch(() => undefined);
       this.#path = path;
@@ -108,7 +108,7 @@ export class Lease implements AsyncDisposable {
  */
 export async function takeLease(directory: string, version: number, options: LeaseOptions): Promise<Lease> {
   const folder = leaseFolder(directory);
-  const path = join(folder, leaseName(version, nonce()));
+  const path = join(folder, leaseName(version, newNonce()));
   const takenMs = performance.now();
   try {
     await writeLease(path, 'wx').catch(async (error: NodeJS.ErrnoException) => {
@@ -130,8 +130,4 @@ async function writeLease(path: string, flags: 'r+' | 'wx'): Promise<void> {
   await using file = await open(path, flags);
   const holder = { host: hostname(), pid: process.pid, created: new Date().toISOString() };
   await file.writeFile(`${JSON.stringify(holder)}\n`);
-}
-
-function nonce(): string {
-  return randomBytes(8).toString('hex');
 }

@@ -1,10 +1,9 @@
 /** A version that is being written, and how it becomes one. */
-import { randomBytes } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import { packageVersion } from '../../../version.js';
-import { OWN_FOLDER, ownerName, stepFolder } from '../layout.js';
+import { newNonce, OWN_FOLDER, ownerName, stepFolder } from '../layout.js';
 import type { Manifest } from '../manifest.js';
 import { makeFolder, writeNew, writing } from './durable.js';
 import { existsError, isPublished } from './exists.js';
@@ -72,7 +71,7 @@ export async function openDraft(options: DraftOptions): Promise<Draft> {
   const swept = await writing(directory, sweepLeftovers(directory, { graceMs }));
   const step = stepFolder(directory, version);
   if (await isPublished(step)) throw await existsError(step);
-  const nonce = randomBytes(8).toString('hex');
+  const nonce = newNonce();
   const owner = await newOwner(nonce, version);
   const publisher = { nonce, host: hostname() || 'unknown', pid: process.pid, weightcast: packageVersion() };
   const ownerPath = join(own, ownerName(nonce));

@@ -2,7 +2,7 @@
 import { open, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { type Holder, lifeOf, thisProcess } from '../../../update/claim/holder.js';
+import { type Holder, holderSchema, lifeOf, thisProcess } from '../../../holder.js';
 import { isVersion, OWN_FOLDER } from '../layout.js';
 import { fileSystemNow } from '../prime-rl/orchestrator.js';
 import { writing } from './durable.js';
@@ -16,13 +16,7 @@ const ownerSchema = z.object({
   nonce: z.string().regex(/^[0-9a-f]{16}$/),
   version: z.number().refine(isVersion),
   created: text,
-  holder: z.object({
-    pid: z.number().int().min(1),
-    startTicks: z.number().int().min(0),
-    bootId: text,
-    pidNamespace: text,
-    host: text,
-  }),
+  holder: holderSchema,
 });
 
 export interface Owner {

@@ -1,7 +1,8 @@
 /** Publishes a version of weights into a directory. */
 import { resolve } from 'node:path';
-import { asWeightcastError, WeightcastError } from '../../../errors.js';
+import { WeightcastError } from '../../../errors.js';
 import { type NativeWriteStats, native } from '../../../native.js';
+import { jobResult } from '../../../native-job.js';
 import { runInSlices } from '../../../weights/yielding.js';
 import { ANCHOR_EVERY, chooseBase, openDeltaBase } from '../delta/base.js';
 import { publishDelta } from '../delta/publish.js';
@@ -14,6 +15,7 @@ import { type CommitMode, type Draft, openDraft } from './draft.js';
 import { manifestShards, writeJobSteps } from './job.js';
 import { ADAPTER_CONFIG_NAME, ADAPTER_NAME, INDEX_NAME, shardNames } from './names.js';
 import { DEFAULT_SHARD_BYTES, encodeIndex, planShards, type ShardPlan } from './plan.js';
+import { smallFiles } from './small-files.js';
 import { type OpenedSource, openSource, type PublishSource } from './source.js';
 import { requireSpace } from './space.js';
 
@@ -131,12 +133,7 @@ async function writeSmallFiles(
   draft: Draft,
   signal: AbortSignal | null,
 ): Promise<readonly ManifestFile[]> {
-  const files: ManifestFile[] = [];
-  const write = async (name: string, bytes: Buffer) => {
-    signal?.throwIfAborted();
-    await draft.write(name, bytes);
-    files.push({ name, byteLength: bytes.length, sha256: sha256Of(bytes) });
-  };
+  const { files, write } = smallFiles(draft, signal);
   if (index !== null) await write(INDEX_NAME, index);
   const ordered = [...companions].sort(
     (a, b) => Number(b.name === ADAPTER_CONFIG_NAME) - Number(a.name === ADAPTER_CONFIG_NAME),
@@ -163,21 +160,12 @@ async function writeShards(
     signal,
   );
   const totalBytes = plan.shards.reduce((sum, { byteLength }) => sum + byteLength, 0);
-  const write = native().write(
-    job,
-    onProgress === undefined ? null : (bytes) => onProgress(bytes, totalBytes),
+  const { digests: bytes, stats } = await jobResult(
+    () => native().write(job, onProgress === undefined ? null : (bytes) => onProgress(bytes, totalBytes)),
+    signal,
+    'WC_FILE_WRITE',
   );
-  const cancel = () => write.cancel();
-  signal?.addEventListener('abort', cancel, { once: true });
-  try {
-    const { digests: bytes, stats } = await write.result;
-    return { shards: await runInSlices(manifestShards(plan.shards, names, bytes, sha256Of), signal), stats };
-  } catch (error) {
-    signal?.throwIfAborted();
-    throw asWeightcastError(error, 'WC_FILE_WRITE');
-  } finally {
-    signal?.removeEventListener('abort', cancel);
-  }
+  return { shards: await runInSlices(manifestShards(plan.shards, names, bytes, sha256Of), signal), stats };
 }
 
 function* digestOf(shards: Manifest['shards']) {

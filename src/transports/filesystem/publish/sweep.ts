@@ -1,11 +1,11 @@
 /** Removes what publishers that died have left, and finishes the version that one had published without its marker. */
-import { randomBytes } from 'node:crypto';
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasCode } from '../../../errors.js';
-import { thisProcess } from '../../../update/claim/holder.js';
+import { thisProcess } from '../../../holder.js';
 import {
   leftoverFolder,
+  newNonce,
   nonceOfOwner,
   OWN_FOLDER,
   ownerName,
@@ -112,7 +112,7 @@ async function unfinishedStep(directory: string, { nonce, version }: Owner): Pro
 
 /** @returns false when somebody writes that version now: he has done it, or will */
 async function cleaned(directory: string, version: number, clock: Clock): Promise<boolean> {
-  const owner = await newOwner(randomBytes(8).toString('hex'), version);
+  const owner = await newOwner(newNonce(), version);
   const ownerPath = join(directory, OWN_FOLDER, ownerName(owner.nonce));
   try {
     // As a publisher does: who sweeps may die over it too.

@@ -1,13 +1,12 @@
 /** The bytes of a version, held against the digests of its manifest. */
 import { createHash, randomInt } from 'node:crypto';
 import { join } from 'node:path';
-import { asWeightcastError } from '../../../errors.js';
 import { type HashJob, native } from '../../../native.js';
+import { digestAt, jobResult } from '../../../native-job.js';
 import type { Manifest } from '../manifest.js';
 import { corrupt } from './files.js';
 
 const EMPTY = createHash('sha256').digest('hex');
-const DIGEST_BYTES = 32;
 /** A sample has one tensor in so many, and no fewer than this. */
 const SAMPLE = { oneIn: 16, atLeast: 8 };
 
@@ -65,22 +64,14 @@ export async function requireDigests(
   if (empty !== undefined) throw mismatch(folder, empty, EMPTY);
   const filled = ranges.filter(({ byteLength }) => byteLength > 0);
   if (filled.length === 0) return;
-  signal?.throwIfAborted();
   const totalBytes = filled.reduce((sum, { byteLength }) => sum + byteLength, 0);
-  const hash = native().sha256(hashJob(folder, filled), (bytes) => onProgress?.(bytes, totalBytes));
-  const cancel = () => hash.cancel();
-  signal?.addEventListener('abort', cancel, { once: true });
-  let found: Buffer;
-  try {
-    found = Buffer.from(await hash.result);
-  } catch (error) {
-    signal?.throwIfAborted();
-    throw asWeightcastError(error, 'WC_FILE_READ');
-  } finally {
-    signal?.removeEventListener('abort', cancel);
-  }
+  const found = await jobResult(
+    () => native().sha256(hashJob(folder, filled), (bytes) => onProgress?.(bytes, totalBytes)),
+    signal,
+    'WC_FILE_READ',
+  );
   for (const [index, range] of filled.entries()) {
-    const digest = found.toString('hex', index * DIGEST_BYTES, (index + 1) * DIGEST_BYTES);
+    const digest = digestAt(found, index);
     if (digest !== range.sha256) throw mismatch(folder, range, digest);
   }
 }

@@ -2,7 +2,7 @@
 import { lstat, mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { asWeightcastError, WeightcastError } from '../../../errors.js';
-import { thisProcess } from '../../../update/claim/holder.js';
+import { thisProcess } from '../../../holder.js';
 import { OWN_FOLDER } from '../layout.js';
 import { leasedVersions, sweepLeases } from '../lease/live.js';
 import { LEASE_TTL_MS, leaseFolder } from '../lease/place.js';

@@ -1,8 +1,7 @@
 /** What prunes that died have left: versions that were renamed away, and neither removed nor put back. */
-import { randomBytes } from 'node:crypto';
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { leftoverFolder, OWN_FOLDER, parseLeftover } from '../layout.js';
+import { leftoverFolder, newNonce, OWN_FOLDER, parseLeftover } from '../layout.js';
 import { writeNew } from '../publish/durable.js';
 import { type Clock, encodeOwner, isLeftOver, newOwner, type Owner, readOwner } from '../publish/owner.js';
 import { type Remover, removeTrash, restoreTrash } from './remove.js';
@@ -15,12 +14,12 @@ function removerPath(directory: string, nonce: string): string {
 
 /** For who only looks. */
 export async function withoutFile<T>(_: string, work: (owner: Owner) => Promise<T>): Promise<T> {
-  return work(await newOwner(randomBytes(8).toString('hex'), 0));
+  return work(await newOwner(newNonce(), 0));
 }
 
 /** Says that this process removes versions, for as long as `work` lasts. */
 export async function asRemover<T>(directory: string, work: (owner: Owner) => Promise<T>): Promise<T> {
-  const owner = await newOwner(randomBytes(8).toString('hex'), 0);
+  const owner = await newOwner(newNonce(), 0);
   const path = removerPath(directory, owner.nonce);
   await writeNew(path, encodeOwner(owner), false);
   try {

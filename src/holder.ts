@@ -1,6 +1,7 @@
 /** Who holds a claim, and whether that process still lives. */
 import { readFile, readlink } from 'node:fs/promises';
 import { hostname } from 'node:os';
+import { z } from 'zod';
 
 /** A process, so that its number can't be taken for that of a later one. */
 export interface Holder {
@@ -14,6 +15,17 @@ export interface Holder {
   /** For messages. */
   readonly host: string;
 }
+
+const text = z.string().max(4096);
+
+/** A {@link Holder} in a file that another process wrote. */
+export const holderSchema = z.object({
+  pid: z.number().int().min(1),
+  startTicks: z.number().int().min(0),
+  bootId: text,
+  pidNamespace: text,
+  host: text,
+});
 
 /** 'unknown': it can't be seen from here, since it is on another host or in another container. */
 export type Life = 'alive' | 'dead' | 'unknown';
