@@ -128,7 +128,7 @@ const ONLY: Readonly<Record<FlagsOf, RegExp>> = {
   send: /^(emulate|packed|no-packed|packed-buffer-bytes|master-address|master-port|device|cuda-library|nccl-library|timeout-rendezvous|timeout-update|prime-rl-config|config)$/,
   // Sends nothing, and drives engines that are named.
   orchestrate:
-    /^(engine|backend|api-key-env|header|header-env|timeout-rendezvous|timeout-update|prime-rl-config|config)$/,
+    /^(engine|backend|api-key-env|header|header-env|timeout-rendezvous|timeout-update|state-dir|prime-rl-config|config)$/,
 };
 
 /** What a command takes where nothing is said, if not what the others take. */

@@ -32,7 +32,7 @@ export async function orchestrate(
 ): Promise<number> {
   const settings = await resolveSettings(flags);
   const group = groupOf(settings, flags);
-  const { engines, apiKey, headers } = named(settings, context.io.env);
+  const { engines, apiKey, headers, stateDir } = named(settings, context.io.env);
   using monitor = new Monitor({ ...context, flags });
   const enough = new AbortController();
   let updates = 0;
@@ -52,6 +52,7 @@ export async function orchestrate(
     ...(interval === undefined ? {} : { pollMs: interval * 1000 }),
     ...(flags.timeoutIdle === undefined ? {} : { idleTimeoutMs: flags.timeoutIdle * 1000 }),
     ...(timeouts?.update === undefined ? {} : { updateTimeoutMs: timeouts.update * 1000 }),
+    ...(stateDir === undefined ? {} : { stateDir }),
     signal: AbortSignal.any([monitor.signal, enough.signal]),
     onLog: (line) => monitor.say(printable(line)),
     onAnnounced: ({ version }) => {
@@ -121,7 +122,7 @@ function groupOf(settings: Settings, flags: OrchestrateFlags): NonNullable<Follo
 }
 
 function named(settings: Settings, env: CommandContext['io']['env']) {
-  const { engines, discover = [], elastic = [], apiKey, headers } = fleetOptions(settings, env);
+  const { engines, discover = [], elastic = [], apiKey, headers, stateDir } = fleetOptions(settings, env);
   if (discover.length + elastic.length > 0) {
     throw new WeightcastError(
       'WC_CONFIG_INVALID',
@@ -129,5 +130,5 @@ function named(settings: Settings, env: CommandContext['io']['env']) {
       { remedy: 'Name each with --engine.' },
     );
   }
-  return { engines, apiKey, headers };
+  return { engines, apiKey, headers, stateDir };
 }

@@ -1,5 +1,5 @@
 /** weightcast as the orchestrator beside a prime-rl trainer: its announcements are followed, its bytes never pass through here. */
-import { hasCode, WeightcastError } from '../errors.js';
+import { asWeightcastError, hasCode, WeightcastError } from '../errors.js';
 import {
   type Announcement,
   answerAnnouncement,
@@ -10,8 +10,9 @@ import {
   positionAfter,
   watchFrom,
 } from '../transports/filesystem/prime-rl/index.js';
-import type { EngineName, OperationOptions } from './engines.js';
+import { type EngineName, type OperationOptions, targetsOf } from './engines.js';
 import { type AdapterNames, loadVersion, unloadReplaced } from './follow-adapters.js';
+import { FollowerClaim } from './follow-claim.js';
 import { type BroadcasterOptions, initBroadcaster } from './group.js';
 import { updateWeights } from './update.js';
 
@@ -35,6 +36,11 @@ export interface FollowOptions extends OperationOptions {
   readonly writeTimeoutMs?: number;
   /** Total milliseconds in which an engine must have received or loaded a version. Default: `timeoutMs`, or the backend's own patience (prime-rl: 720,000). */
   readonly updateTimeoutMs?: number;
+  /**
+   * Where those who update the same engines find one another, as `connectFleet` has it: the engines are this follower's until it ends. null: nobody is kept from
+   * them.
+   */
+  readonly stateDir?: string | null;
   /** Told of each version that is followed, before anybody is paused. */
   readonly onAnnounced?: (announcement: Announcement) => void;
   /** Told where that one was withdrawn: everybody serves what they served. */
@@ -60,7 +66,7 @@ export interface FollowOptions extends OperationOptions {
  *
  * @returns when the signal aborts
  * @throws WeightcastError what {@link initBroadcaster} and {@link updateWeights} throw: engines that are not whole stay paused; WC_RENDEZVOUS_TIMEOUT when
- * the trainer is silent for too long, or does not finish writing
+ * the trainer is silent for too long, or does not finish writing; WC_UPDATE_BUSY when somebody else updates one of the engines, WC_STATE_DIR
  */
 export async function followTrainer(engines: readonly EngineName[], options: FollowOptions): Promise<void> {
   const { broadcasts, group, signal, pollMs = 1_000, idleTimeoutMs = Number.POSITIVE_INFINITY } = options;
@@ -68,8 +74,10 @@ export async function followTrainer(engines: readonly EngineName[], options: Fol
   // Only a wait ends quietly by the signal: an update has a result, whoever wants to stop.
   let waiting = true;
   let adapters: AdapterNames = new Map();
+  let claim: FollowerClaim | null = null;
   try {
-    if (group !== undefined) await initBroadcaster(engines, { ...options, ...group });
+    claim = await claimOf(engines, options);
+    if (group !== undefined) await joinGroup(engines, { ...options, ...group }, claim);
     for (let position = watchFrom(sinceMs); ; waiting = true) {
       const wait = { timeoutMs: idleTimeoutMs, pollMs, signal };
       const announcement = await awaitAnnouncement(broadcasts, position, wait);
@@ -77,7 +85,7 @@ export async function followTrainer(engines: readonly EngineName[], options: Fol
       options.onAnnounced?.(announcement);
       const ready = await whenWritten(announcement, options);
       waiting = false;
-      const served = ready === null ? null : await applied(engines, ready, options);
+      const served = ready === null ? null : await applied(engines, ready, options, claim);
       if (ready === null || served === null) {
         options.onLog?.(`version ${announcement.version} was withdrawn: looking again`);
         options.onWithdrawn?.(announcement);
@@ -90,7 +98,33 @@ export async function followTrainer(engines: readonly EngineName[], options: Fol
   } catch (error) {
     if (waiting && signal.aborted && hasCode(error, 'WC_UPDATE_ABORTED')) return;
     throw error;
+  } finally {
+    await claim?.release().catch((error: unknown) => options.onLog?.(String(error)));
   }
+}
+
+async function claimOf(
+  engines: readonly EngineName[],
+  options: FollowOptions,
+): Promise<FollowerClaim | null> {
+  const { stateDir, headers, group, signal } = options;
+  const ids = targetsOf(engines, options).map(({ id }) => id);
+  const claimed = { stateDir, headers, loadsFiles: group === undefined };
+  return FollowerClaim.take(ids, claimed, signal).catch((error: unknown) => {
+    if (!signal.aborted) throw error;
+    throw new WeightcastError('WC_UPDATE_ABORTED', 'interrupted', { phase: 'preflight', cause: error });
+  });
+}
+
+/** Whoever is killed in it leaves workers that wait in NCCL: the next one is told why they don't answer. */
+async function joinGroup(
+  engines: readonly EngineName[],
+  options: BroadcasterOptions,
+  claim: FollowerClaim | null,
+): Promise<void> {
+  await claim?.ask('join');
+  await initBroadcaster(engines, options);
+  await claim?.joined();
 }
 
 /** Without the signal: an update that has begun is finished, or engines would stay paused and a trainer send to nobody. */
@@ -115,13 +149,17 @@ async function applied(
   engines: readonly EngineName[],
   announcement: Announcement,
   options: FollowOptions,
+  claim: FollowerClaim | null,
 ): Promise<AdapterNames | null> {
   const { group, loraName = 'policy' } = options;
   const operation = uninterrupted(options);
   if (announcement.adapter) return loadVersion(engines, announcement, loraName, operation);
   const stands = writesWhenAnswered(announcement, options) ? isAnnounced : answerAnnouncement;
   let withdrawn: WeightcastError | null = null;
+  await claim?.begin(announcement.path, String(announcement.version));
   const onPaused = async () => {
+    // Before the trainer is answered: from then on it may be sending.
+    await claim?.ask(group === undefined ? 'load' : 'receive', announcement.path);
     if (await stands(announcement)) return;
     withdrawn = new WeightcastError('WC_UPDATE_ABORTED', 'the trainer withdrew its announcement', {
       phase: 'pause',
@@ -129,14 +167,17 @@ async function applied(
     throw withdrawn;
   };
   try {
+    await claim?.ask('pause');
     await updateWeights(engines, announcement.path, {
       ...operation,
       from: group === undefined ? 'disk' : 'broadcast',
       updateTimeoutMs: options.updateTimeoutMs,
       onPaused,
     });
+    claim?.are('serving-new');
     return new Map();
   } catch (error) {
+    claim?.ended(asWeightcastError(error, 'WC_UPDATE_FAILED'));
     // This very error: one that names who could not be resumed has it as its cause.
     if (error === withdrawn) return null;
     throw error;

@@ -3,7 +3,7 @@ import { createHttpClient } from '../engines/http.js';
 import type { Member, Membership } from '../fleet/membership.js';
 import { mergeMembers, requireOnce } from '../fleet/merge.js';
 import { settled } from '../fleet/settle.js';
-import { type Found, sourcesOf } from '../fleet/specs.js';
+import { type Found, type SourceOptions, sourcesOf } from '../fleet/specs.js';
 import type { Settings } from './settings.js';
 import { specOf, targetsOf } from './targets.js';
 
@@ -24,8 +24,11 @@ export interface FleetMembership {
   close(): Promise<void>;
 }
 
-/** null for a fleet that is listed. @throws WeightcastError WC_CONFIG_INVALID */
-export function openMembership(settings: Settings): FleetMembership | null {
+/** null for a fleet that is listed. @param sources who is asked; default: those that the settings name. @throws WeightcastError WC_CONFIG_INVALID */
+export function openMembership(
+  settings: Settings,
+  sources: (options: SourceOptions) => readonly Found[] = sourcesOf,
+): FleetMembership | null {
   const { discover, elastic, headers, apiKey, backend, timeouts, pool } = settings;
   if (discover.length === 0 && elastic.length === 0) return null;
   // Whoever waits for a fleet asks again by itself.
@@ -35,7 +38,7 @@ export function openMembership(settings: Settings): FleetMembership | null {
   });
   const { absences } = pool;
   const steadiness = absences === undefined ? {} : { absences };
-  const found = sourcesOf({ discover, elastic, headers, apiKey, backend, http, steadiness });
+  const found = sources({ discover, elastic, headers, apiKey, backend, http, steadiness });
   const known = new Map<Found, Membership>();
   return {
     found: found.map(({ watched }) => ({ source: watched })),

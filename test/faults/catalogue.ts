@@ -13,7 +13,7 @@ export const PHASES = [
 ] as const;
 export type FaultPhase = (typeof PHASES)[number];
 
-export type Layer = 'http' | 'nccl' | 'disk' | 'process';
+export type Layer = 'http' | 'nccl' | 'disk' | 'process' | 'source';
 
 interface Kind {
   readonly layer: Layer;
@@ -87,6 +87,16 @@ export const KINDS = {
   'engine-restarted': everywhere('process'),
   /** SIGINT: the update is told to stop. */
   interrupted: everywhere('process'),
+  /** The name, or the frontend, that finds the engines leaves one out from then on, and in the first moments of the next push. */
+  unlisted: everywhere('source'),
+  /** It finds nobody, by an error or by an empty answer; as long. */
+  'source-fails': everywhere('source'),
+  /** Somebody else begins a push to the same engines. */
+  'two-coordinators': {
+    layer: 'process',
+    phases: PHASES.filter((phase) => phase !== 'preflight'),
+    why: 'before it the engines are nobody’s yet',
+  },
 } as const satisfies Record<string, Kind>;
 
 export type FaultKind = keyof typeof KINDS;
@@ -100,6 +110,11 @@ export interface Pair {
 /** Every kind in every phase in which it can strike. */
 export const PAIRS: readonly Pair[] = KIND_NAMES.flatMap((kind) =>
   KINDS[kind].phases.map((phase) => ({ kind, phase })),
+);
+
+/** Those of one coordinator and engines that are listed: others than weightcast know of nothing else. */
+export const LONE_PAIRS: readonly Pair[] = PAIRS.filter(
+  ({ kind }) => kind !== 'two-coordinators' && KINDS[kind].layer !== 'source',
 );
 
 export const pairName = ({ kind, phase }: Pair): string => `${kind}/${phase}`;

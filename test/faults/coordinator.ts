@@ -21,6 +21,7 @@
  */
 import type { UpdateReport } from '../../src/update/types.js';
 import type { Scenario } from './scenario.js';
+import type { Source } from './source.js';
 
 /** How the user set it up. A coordinator that has no such setting ignores it. */
 export type PushSettings = Pick<
@@ -40,7 +41,11 @@ export type PushSettings = Pick<
 export interface CoordinatorSetup {
   /** URLs, without a trailing slash. */
   readonly engines: readonly string[];
+  /** The same engines as `weightcast --engine` takes them; other coordinators are only given stock vLLM. */
+  readonly names: readonly string[];
   readonly settings: PushSettings;
+  /** Who names the engines, where they are not listed. */
+  readonly source?: Source | null;
   /** For the process of a coordinator that is one: the emulator's fault switches. */
   readonly environment: Readonly<Record<string, string>>;
 }
@@ -78,6 +83,8 @@ export interface Coordinator {
   readonly name: string;
   /** One attempt to bring every engine to a checkpoint. Rejects with CoordinatorKilled, and with nothing else. */
   push(job: PushJob): Promise<Outcome>;
+  /** Resolves when nothing goes on that a push has begun: newcomers are brought to its version. */
+  settled?(): Promise<void>;
   /** Kills its process, if it is one. */
   kill?(): void;
   close(): Promise<void>;

@@ -44,6 +44,8 @@ export interface StepFacts {
   readonly engines: readonly EngineFacts[];
   /** null when the coordinator was killed. */
   readonly outcome: Outcome | null;
+  /** A second coordinator was let in while this one pushed. */
+  readonly rivalLetIn: boolean;
   /** Faults that struck, and how often. */
   readonly struck: readonly number[];
   /** Milliseconds from the call to its return, and of these the ones in which this process itself stood still. */

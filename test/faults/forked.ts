@@ -61,7 +61,7 @@ const gone = (child: ChildProcess): boolean => child.exitCode !== null || child.
 
 async function pushIn(
   child: ChildProcess,
-  { engines, settings }: CoordinatorSetup,
+  { engines, names, settings }: CoordinatorSetup,
   { checkpoint, weightVersion, signal }: PushJob,
 ): Promise<Outcome> {
   const interrupt = (): void => {
@@ -77,7 +77,7 @@ async function pushIn(
         resolve(report === undefined ? refusal(engines, error) : outcomeOf(report));
       });
       child.send(
-        { kind: 'push', options: optionsOf(engines, settings), checkpoint, weightVersion },
+        { kind: 'push', options: optionsOf(names, settings), checkpoint, weightVersion },
         (error) => {
           if (error !== null) reject(new CoordinatorKilled('the coordinator was killed', { cause: error }));
         },

@@ -3,9 +3,11 @@ import { Agent, createServer, type IncomingMessage, request, type ServerResponse
 import type { AddressInfo, Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { bodyOf, type Upstream, upstreamOf } from '../update/proxy.js';
+import type { Asked } from './dialect.js';
 
 export interface Seen {
   readonly method: string;
+  /** What is asked for, by vLLM's name for it. */
   readonly path: string;
   readonly body: string;
 }
@@ -34,12 +36,18 @@ const PASS: Deed = { forward: 'now', reply: { kind: 'pass' } };
 const DRIP_MS = 40;
 const FLOOD = Buffer.alloc(1 << 20, 'x');
 
+export interface GateOptions {
+  /** By which faults strike, and requests are counted; default: their paths. */
+  readonly nameOf?: (asked: Asked) => string;
+}
+
 export class Gate {
-  /** Requests that make an engine receive, by path, as the client sent them; since the last {@link forget}. */
+  /** Requests by what they ask for, as the client sent them; since the last {@link forget}. */
   readonly sent = new Map<string, number>();
   /** Called after each answer of the engine. */
   onAnswered: (path: string) => void = () => undefined;
   #target: string;
+  readonly #nameOf: (asked: Asked) => string;
   readonly #agent = new Agent({ keepAlive: true, keepAliveMsecs: 1000, timeout: 1500 });
   readonly #server = createServer((incoming, outgoing) => {
     this.#serve(incoming, outgoing).catch(() => outgoing.destroy());
@@ -50,8 +58,9 @@ export class Gate {
   #closed = false;
   #atEngine = 0;
 
-  private constructor(target: string) {
+  private constructor(target: string, { nameOf }: GateOptions) {
     this.#target = target;
+    this.#nameOf = nameOf ?? (({ path }) => path);
     // The client closes idle connections after 2 s.
     this.#server.keepAliveTimeout = 10_000;
     this.#server.on('connection', (socket) => {
@@ -60,8 +69,8 @@ export class Gate {
     });
   }
 
-  static async open(target: string): Promise<Gate> {
-    const gate = new Gate(target);
+  static async open(target: string, options: GateOptions = {}): Promise<Gate> {
+    const gate = new Gate(target, options);
     await gate.accept();
     return gate;
   }
@@ -123,15 +132,16 @@ export class Gate {
     const body = await bodyOf(incoming);
     const { pathname } = new URL(incoming.url ?? '/', this.#target);
     const method = incoming.method ?? 'GET';
-    if (method === 'POST') this.sent.set(pathname, (this.sent.get(pathname) ?? 0) + 1);
-    const deed = this.#decide({ method, path: pathname, body: body.toString() }) ?? PASS;
+    const path = this.#nameOf({ path: pathname, body: body.toString() });
+    if (method === 'POST') this.sent.set(path, (this.sent.get(path) ?? 0) + 1);
+    const deed = this.#decide({ method, path, body: body.toString() }) ?? PASS;
     await deed.before?.();
     const altered = deed.alter === undefined ? body : Buffer.from(deed.alter(body.toString()));
     const answer = await this.#forward(deed, altered, { incoming, outgoing });
     await deed.after?.();
     if (deed.delayMs !== undefined) await sleep(deed.delayMs);
     this.#reply(deed, outgoing, answer);
-    if (answer !== null) this.onAnswered(pathname);
+    if (answer !== null) this.onAnswered(path);
   }
 
   async #forward(

@@ -1,9 +1,10 @@
 /** Asks one engine what it is, behind its proxy: the truth that a coordinator's claims are held against. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { EngineState, ReferenceEngine } from '../../src/testing/index.js';
+import { inVllmsNames } from './dialect.js';
 import type { EngineFacts, Held } from './facts.js';
 import type { Gate } from './gate.js';
-import { ask, type EngineSpec, type Pool } from './pool.js';
+import type { EngineSpec, Pool } from './pool.js';
 
 /** Milliseconds that a core may be busy; a join whose root is gone takes one second of them. */
 const SETTLE_MS = 4_000;
@@ -21,12 +22,14 @@ export interface Subject {
 
 export async function inspect(pool: Pool, subject: Subject): Promise<EngineFacts> {
   const { engine, spec, gate, replaced } = subject;
-  const settled = await settle(engine, gate);
+  const settled = await settle(pool, engine, gate);
   const record = (await within(engine.exchanges(), CALL_MS)) ?? [];
   const base = {
     url: gate.url,
     replaced,
-    record: record.slice(subject.recorded),
+    record: record
+      .slice(subject.recorded)
+      .map((exchange) => inVllmsNames(spec.backend, spec.transport, exchange)),
     sent: new Map(gate.sent),
   };
   if (settled === null || settled.state.dead) {
@@ -39,7 +42,7 @@ export async function inspect(pool: Pool, subject: Subject): Promise<EngineFacts
   // One that is broken would die of a request; that it is not paused says enough.
   if (state.paused !== null || state.broken)
     return { ...base, alive: true, state, stuck, holds, answersBy: null };
-  const answer = await ask(engine.url);
+  const answer = await pool.answerOf(spec, engine);
   const answersBy: Held | null =
     answer === null ? null : ((await pool.versionThatAnswers(spec, answer)) ?? 'mixed');
   return { ...base, alive: true, state, stuck, holds, answersBy };
@@ -47,12 +50,13 @@ export async function inspect(pool: Pool, subject: Subject): Promise<EngineFacts
 
 /** Waits until it has answered everything; null when its process is gone. */
 async function settle(
+  pool: Pool,
   engine: ReferenceEngine,
   gate: Gate,
 ): Promise<{ readonly state: EngineState; readonly stuck: boolean } | null> {
   const deadline = performance.now() + SETTLE_MS;
   for (;;) {
-    const state = await within(engine.state(), CALL_MS);
+    const state = await within(pool.stateOf(engine), CALL_MS);
     if (state === null) return null;
     const idle = gate.atEngine === 0 && state.pending === 0;
     if (idle || state.dead) return { state, stuck: false };

@@ -83,6 +83,7 @@ function facts(parts: Partial<StepFacts>, claim: Claim = 'new', account: Partial
     before: [{ holds: 'a', paused: false }],
     engines: [engine()],
     outcome: { ok: true, claims, error: null, report: report(account) },
+    rivalLetIn: false,
     struck: [],
     tookMs: 100,
     stalledMs: 0,
@@ -153,6 +154,10 @@ it('sees a phase that outlasts its deadline by more than a second, less what thi
   expect(found(facts({ tookMs: 60_000 }))).toEqual(['deadline']);
 });
 
+it('sees a second coordinator that was let in', () => {
+  expect(found(facts({ rivalLetIn: true }))).toEqual(['rival']);
+});
+
 it('blames nobody for an engine that was killed, or that a killed push left paused', () => {
   const dead = engine({ alive: false, holds: null, answersBy: null, replaced: 'killed' });
   expect(found(facts({ engines: [dead] }))).toEqual([]);
@@ -162,6 +167,6 @@ it('blames nobody for an engine that was killed, or that a killed push left paus
 
 it('has a test above for each invariant', () => {
   expect([...INVARIANTS].sort()).toEqual(
-    ['claim', 'deadline', 'ledger', 'mixed', 'paused', 'split', 'stale', 'twice', 'unhealed'].sort(),
+    ['claim', 'deadline', 'ledger', 'mixed', 'paused', 'rival', 'split', 'stale', 'twice', 'unhealed'].sort(),
   );
 });

@@ -19,6 +19,8 @@ export const INVARIANTS = [
   'twice',
   /** The ledger and the engine's own record disagree. */
   'ledger',
+  /** Two coordinators drove one fleet at once. */
+  'rival',
   /** An undisturbed push that may use files left an engine that lives without the version. */
   'unhealed',
 ] as const;
@@ -35,6 +37,7 @@ export function judge(facts: StepFacts): readonly Violation[] {
   return [
     ...facts.engines.flatMap((engine, index) => judgeEngine(facts, engine, facts.before[index])),
     ...split(facts),
+    ...rival(facts),
     ...deadline(facts),
   ];
 }
@@ -180,6 +183,11 @@ function split(facts: StepFacts): Violation[] {
   return [{ invariant: 'split', engine: null, message }];
 }
 
+function rival({ rivalLetIn }: StepFacts): Violation[] {
+  if (!rivalLetIn) return [];
+  return [{ invariant: 'rival', engine: null, message: 'a second coordinator was let in during the push' }];
+}
+
 const GRACE_MS = 1_000;
 
 /**
@@ -197,7 +205,8 @@ function deadline({ scenario, outcome, tookMs, stalledMs, healing }: StepFacts):
     const limitMs = PHASE_LIMITS[phase](timeouts);
     if (ms > limitMs + graceMs) add(`${phase} took ${Math.round(ms)} ms of ${limitMs}`);
   }
-  const totalMs = Object.values(PHASE_LIMITS).reduce((sum, limit) => sum + limit(timeouts), 0);
+  const foundMs = scenario.found === null ? 0 : timeouts.discovery;
+  const totalMs = Object.values(PHASE_LIMITS).reduce((sum, limit) => sum + limit(timeouts), foundMs);
   if (tookMs > totalMs + graceMs) add(`the push took ${Math.round(tookMs)} ms of ${totalMs}`);
   return found;
 }

@@ -1,20 +1,21 @@
 /**
  * Thousands of seeded runs against reference engines: `npm run test:faults -- --runs 3000 --seed 1`.
  *
- * --runs N · --seed S (the first) · --only kind, /phase or kind/phase · --replay SEED (one run, in full) · --lanes N (side by side) ·
+ * --runs N · --seed S (the first) · --only kind, /phase or kind/phase · --fleet vllm, prime-rl, dynamo or mixed · --replay SEED (one run, in full) · --lanes N (side by side) ·
  * --coordinator MODULE · --verbose (every run)
  */
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
-import { PAIRS, type Pair } from './catalogue.js';
+import { LONE_PAIRS, PAIRS, type Pair } from './catalogue.js';
 import type { CoordinatorFactory } from './coordinator.js';
+import { canStrike } from './dialect.js';
 import { explain } from './explain.js';
 import { judge } from './judge.js';
 import { planScenario } from './planner.js';
 import { Pool } from './pool.js';
 import { type RunOptions, runScenario } from './runner.js';
-import type { Scenario } from './scenario.js';
+import { FLEETS, type Fleet, type Scenario } from './scenario.js';
 import { Stalls } from './stalls.js';
 import { type RunResult, Tally } from './tally.js';
 
@@ -23,6 +24,7 @@ const { values } = parseArgs({
     runs: { type: 'string', default: '300' },
     seed: { type: 'string', default: '1' },
     only: { type: 'string' },
+    fleet: { type: 'string' },
     replay: { type: 'string' },
     lanes: { type: 'string', default: '6' },
     coordinator: { type: 'string' },
@@ -41,7 +43,10 @@ process.once('SIGINT', () => {
   process.once('SIGINT', () => process.exit(130));
 });
 
-const pairs = pairsOf(values.only);
+const fleets = fleetsOf(values.fleet);
+const pairs = pairsOf(values.only).filter((pair) =>
+  fleets.some((fleet) => fleet === 'mixed' || canStrike(pair, fleet)),
+);
 const replay = values.replay === undefined ? null : Number(values.replay);
 const first = replay ?? Number(values.seed);
 const runs = replay === null ? Number(values.runs) : 1;
@@ -54,7 +59,7 @@ try {
   const options: RunOptions = { pool, stalls, ...(await factoryOf(values.coordinator)) };
   for (let from = first; from < first + runs && !stopped; from += BATCH) {
     const count = Math.min(BATCH, first + runs - from);
-    const scenarios = Array.from({ length: count }, (_, index) => planScenario(from + index, pairs));
+    const scenarios = Array.from({ length: count }, (_, index) => planScenario(from + index, pairs, fleets));
     await inLanes(scenarios.sort(byShape), options);
   }
 } finally {
@@ -110,22 +115,34 @@ function onlyLate({ violations }: RunResult): boolean {
 
 function commandOf({ seed }: Scenario): string {
   const only = values.only === undefined ? '' : ` --only ${values.only}`;
-  return `npm run test:faults -- --replay ${seed}${only}`;
+  const fleet = values.fleet === undefined ? '' : ` --fleet ${values.fleet}`;
+  return `npm run test:faults -- --replay ${seed}${only}${fleet}`;
 }
 
 function byShape(a: Scenario, b: Scenario): number {
-  const shape = ({ vllm, workers, layers }: Scenario) => `${vllm} ${workers} ${layers}`;
+  const shape = ({ backends, vllm, workers, layers }: Scenario) =>
+    `${[...new Set(backends)].sort()} ${vllm} ${workers} ${layers}`;
   return shape(a) < shape(b) ? -1 : shape(a) > shape(b) ? 1 : a.seed - b.seed;
 }
 
 function pairsOf(only: string | undefined): readonly Pair[] {
-  if (only === undefined) return PAIRS;
+  // Others know of no second coordinator, and only of stock vLLM.
+  const possible = values.coordinator === undefined ? PAIRS : LONE_PAIRS;
+  if (only === undefined) return possible;
   const [kind = '', phase = ''] = only.split('/');
-  const found = PAIRS.filter(
+  const found = possible.filter(
     (pair) => (kind === '' || pair.kind === kind) && (phase === '' || pair.phase === phase),
   );
   if (found.length === 0) throw new Error(`--only ${only}: there is no such kind and phase`);
   return found;
+}
+
+function fleetsOf(named: string | undefined): readonly Fleet[] {
+  if (values.coordinator !== undefined) return ['vllm'];
+  if (named === undefined) return FLEETS;
+  const fleet = FLEETS.find((known) => known === named);
+  if (fleet === undefined) throw new Error(`--fleet ${named}: there are ${FLEETS.join(', ')}`);
+  return [fleet];
 }
 
 async function factoryOf(module: string | undefined): Promise<{ factory?: CoordinatorFactory }> {

@@ -1,18 +1,27 @@
 /** Reference engines that are kept between runs: to start one takes longer than a run. */
+import { randomUUID } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
+  type EngineState,
+  type ReferenceDynamo,
   type ReferenceEngine,
   type ReferenceEngineOptions,
+  startReferenceDynamo,
   startReferenceEngine,
+  startReferencePrimeRl,
   type VllmVersion,
   writeTinyModel,
 } from '../../src/testing/index.js';
-import { VERSIONS, type Version } from './scenario.js';
+import { type Backend, type Scenario, VERSIONS, type Version } from './scenario.js';
 
 export interface EngineSpec {
+  readonly backend: Backend;
+  /** How it is started to receive, where it has one way for life. */
+  readonly transport: Scenario['transport'];
+  /** The version of a stock vLLM. */
   readonly vllm: VllmVersion;
   readonly workers: number;
   readonly layers: number;
@@ -32,6 +41,8 @@ interface Known {
 const RESET_MS = 3_000;
 /** Milliseconds for an answer of an engine that is not paused. */
 const ANSWER_MS = 20_000;
+const MODEL = 'reference';
+const PROMPT = [5, 6, 7];
 /** Engines that wait for their next run. */
 const KEPT = 14;
 
@@ -41,6 +52,8 @@ export class Pool {
   readonly #models = new Map<number, Promise<void>>();
   readonly #known = new Map<string, Promise<Known>>();
   readonly #living = new Set<ReferenceEngine>();
+  /** The deployment of each Dynamo worker: one of its own, with a frontend. */
+  readonly #deployments = new Map<ReferenceEngine, ReferenceDynamo>();
   /** Engine processes that were started. */
   started = 0;
 
@@ -98,18 +111,64 @@ export class Pool {
     const { vllm, workers, layers, environment, workersInEngine } = spec;
     const model = await this.checkpoint('a', layers);
     this.started += 1;
-    const options: ReferenceEngineOptions = {
-      version: vllm,
-      workers,
-      workersInEngine,
-      model,
-      port,
-      environment,
-    };
-    const engine = await startReferenceEngine(options);
+    const options: ReferenceEngineOptions = { workers, workersInEngine, model, port, environment };
+    const engine = await this.#startAs(spec, { ...options, version: vllm });
     this.#living.add(engine);
-    void engine.exited.then(() => this.#living.delete(engine));
+    void engine.exited.then(() => {
+      this.#living.delete(engine);
+      void this.#deployments.get(engine)?.close();
+      this.#deployments.delete(engine);
+    });
     return engine;
+  }
+
+  async #startAs(spec: EngineSpec, options: ReferenceEngineOptions): Promise<ReferenceEngine> {
+    const { version: _, ...others } = options;
+    switch (spec.backend) {
+      case 'vllm':
+        return startReferenceEngine(options);
+      case 'prime-rl':
+        return startReferencePrimeRl({ ...others, broadcast: spec.transport });
+      case 'dynamo': {
+        const dynamo = await startReferenceDynamo({ ...others, engines: 1 });
+        const [worker] = dynamo.workers;
+        if (worker === undefined) throw new Error('a deployment of one worker has none');
+        this.#deployments.set(worker.engine, dynamo);
+        return worker.engine;
+      }
+    }
+  }
+
+  /** Of a Dynamo worker: its own address, its listener and its frontend, which has /v1/models and inference; null for any other engine. */
+  deploymentOf(engine: ReferenceEngine): {
+    readonly url: string;
+    readonly listener: string;
+    readonly frontend: string;
+  } | null {
+    const dynamo = this.#deployments.get(engine);
+    return dynamo === undefined
+      ? null
+      : { url: engine.url, listener: dynamo.discoveryUrl, frontend: dynamo.url };
+  }
+
+  /** What it does at this moment; the version tag of a Dynamo worker is the worker's. */
+  async stateOf(engine: ReferenceEngine): Promise<EngineState> {
+    const [worker] = this.#deployments.get(engine)?.workers ?? [];
+    const state = await engine.state();
+    return worker === undefined ? state : { ...state, weightVersion: String((await worker.state()).version) };
+  }
+
+  /** What it answers to a prompt, which depends on every byte of its weights and on its prefix cache; null when it does not answer. */
+  async answerOf({ backend }: EngineSpec, engine: ReferenceEngine): Promise<string | null> {
+    const [worker] = this.#deployments.get(engine)?.workers ?? [];
+    if (worker === undefined) {
+      // prime-rl's servers keep their prefix cache over an update: whoever asks them says so.
+      return ask(engine.url, backend === 'prime-rl' ? { cache_salt: randomUUID() } : {});
+    }
+    const order = { id: randomUUID(), model: MODEL, prompt: PROMPT, maxTokens: 1, promptLogprobs: 0 };
+    const late = sleep(ANSWER_MS, null, { ref: false });
+    const answer = await Promise.race([worker.generate({ ...order, cacheSalt: '' }).catch(() => null), late]);
+    return answer === null ? null : JSON.stringify(answer.promptLogprobs);
   }
 
   /** Takes an engine back; one that has died, or that can't be used again, ends. */
@@ -141,7 +200,11 @@ export class Pool {
 
   /** What an engine of this shape holds of each version, as it loads them itself. */
   async #learn(spec: EngineSpec): Promise<Known> {
-    const plain = { ...spec, vllm: '0.32.0' as const, environment: {}, workersInEngine: true };
+    const plain = {
+      ...spec,
+      ...{ backend: 'vllm' as const, transport: 'nccl' as const, vllm: '0.32.0' as const },
+      ...{ environment: {}, workersInEngine: true },
+    };
     const engine = await this.take(plain);
     const known = { digests: new Map<string, Version>(), answers: new Map<string, Version>() };
     for (const version of VERSIONS) {
@@ -168,8 +231,10 @@ export class Pool {
   }
 }
 
-function keyOf({ vllm, workers, layers, environment, workersInEngine }: EngineSpec): string {
-  return JSON.stringify([vllm, workers, layers, environment, workersInEngine]);
+function keyOf(spec: EngineSpec): string {
+  const { backend, transport, vllm, workers, layers, environment, workersInEngine } = spec;
+  const what = backend === 'vllm' ? vllm : backend === 'prime-rl' ? `${backend} ${transport}` : backend;
+  return JSON.stringify([what, workers, layers, environment, workersInEngine]);
 }
 
 function textOf(digests: Digests): string {
@@ -188,18 +253,14 @@ async function wasReset(engine: ReferenceEngine): Promise<boolean> {
   return done;
 }
 
-/** What an engine answers to a prompt, which depends on every byte of its weights and on its prefix cache; null when it does not answer. */
-export async function ask(url: string): Promise<string | null> {
+async function ask(url: string, more: object = {}): Promise<string | null> {
   try {
     const response = await fetch(`${url}/v1/completions`, {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({
-        model: 'reference',
-        prompt: [5, 6, 7],
-        max_tokens: 1,
-        temperature: 0,
-        prompt_logprobs: 0,
+        ...{ model: MODEL, prompt: PROMPT, max_tokens: 1, temperature: 0, prompt_logprobs: 0 },
+        ...more,
       }),
       signal: AbortSignal.timeout(ANSWER_MS),
     });

@@ -12,6 +12,7 @@ import {
   type Outcome,
   type PushSettings,
 } from './coordinator.js';
+import { operationOf } from './dialect.js';
 import { copyOf, damage } from './disk.js';
 import type { EngineBefore, StepFacts } from './facts.js';
 import { forkedWeightcast } from './forked.js';
@@ -19,10 +20,12 @@ import { Gate } from './gate.js';
 import { inspect, within } from './inspect.js';
 import { coordinatorEnvironment, engineEnvironment, engineFaults, strikesRankZero } from './own-faults.js';
 import type { EngineSpec, Pool } from './pool.js';
-import { needsProcess, type Scenario, type Step } from './scenario.js';
+import { Rival } from './rival.js';
+import { type Backend, needsProcess, type Scenario, type Step } from './scenario.js';
+import { type Findable, Source } from './source.js';
 import type { Stalls } from './stalls.js';
 import { arm, type Targets } from './strike.js';
-import { weightcast } from './weightcast.js';
+import { optionsOf, weightcast } from './weightcast.js';
 
 export interface RunOptions {
   readonly pool: Pool;
@@ -54,6 +57,8 @@ interface Seat {
   spec: EngineSpec;
   replaced: 'killed' | 'restarted' | null;
   readonly gate: Gate;
+  /** Before the frontend of a Dynamo worker, which changes with it; nothing strikes there. */
+  readonly front: Gate | null;
 }
 
 /**
@@ -76,6 +81,7 @@ class Run {
   readonly #options: RunOptions;
   readonly #seats: Seat[] = [];
   readonly #folder: string;
+  #source: Source | null = null;
   /** What goes on beside a push and must end before the engines are asked. */
   readonly #background = new Set<Promise<unknown>>();
 
@@ -87,7 +93,7 @@ class Run {
 
   async open(): Promise<void> {
     const { pool } = this.#options;
-    const { engines, workers, vllm, layers } = this.#scenario;
+    const { engines, workers, vllm, layers, backends, transport } = this.#scenario;
     // A worker that dies alone leaves its engine time for last answers.
     const workersInEngine = !this.#scenario.steps.some(({ faults }) =>
       faults.some(({ kind }) => kind.startsWith('peer-dies')),
@@ -95,18 +101,29 @@ class Run {
     const opened = await Promise.allSettled(
       Array.from({ length: engines }, async (_, index) => {
         const environment = engineEnvironment(this.#scenario, index);
-        const spec = { vllm, workers, layers, environment, workersInEngine };
+        const backend = backends[index] as Backend;
+        const spec = { backend, transport, vllm, workers, layers, environment, workersInEngine };
         const engine = await pool.take(spec);
+        const deployment = pool.deploymentOf(engine);
         this.#seats[index] = {
           engine,
           spec,
           replaced: null,
-          gate: await Gate.open(engine.url),
+          gate: await Gate.open(engine.url, {
+            nameOf: (asked) => operationOf(backend, transport, asked),
+          }),
+          front: deployment === null ? null : await Gate.open(deployment.frontend),
         };
       }),
     );
     const failed = opened.find((item) => item.status === 'rejected');
     if (failed !== undefined) throw failed.reason;
+    const { found } = this.#scenario;
+    if (found !== null)
+      this.#source = await Source.open(
+        found,
+        this.#seats.map((seat) => this.#findable(seat)),
+      );
   }
 
   async all(): Promise<StepFacts[]> {
@@ -160,6 +177,8 @@ class Run {
     const factory = this.#options.factory ?? (forked ? forkedWeightcast : weightcast);
     return factory({
       engines: seats.map(({ gate }) => gate.url),
+      names: seats.map(nameOf),
+      source: healing ? null : this.#source,
       settings,
       environment: healing ? {} : coordinatorEnvironment(this.#scenario),
     });
@@ -187,7 +206,9 @@ class Run {
     const pushEnded = new Promise<void>((resolve) => {
       ended.signal.addEventListener('abort', () => resolve());
     });
-    const targets = this.#targets({ index, checkpoint, coordinator, interrupt });
+    this.#restoreSource(index);
+    const rival = await this.#rival(step, seats);
+    const targets = this.#targets({ index, checkpoint, coordinator, interrupt, rival });
     const strikes = arm(step.faults, targets, pushEnded);
     const stalledBefore = stalls.totalMs;
     const began = performance.now();
@@ -199,6 +220,8 @@ class Run {
     ended.abort();
     await Promise.all(this.#background);
     this.#background.clear();
+    await coordinator.settled?.();
+    await rival?.close();
     const engines = await Promise.all(
       seats.map((seat, at) => inspect(pool, { ...seat, recorded: seat.replaced ? 0 : (recorded[at] ?? 0) })),
     );
@@ -210,6 +233,7 @@ class Run {
       before,
       engines,
       outcome,
+      rivalLetIn: rival?.letIn ?? false,
       struck: strikes.map(({ fault, count }) =>
         strikesRankZero(fault) ? Number(failedNccl(outcome)) : count,
       ),
@@ -236,11 +260,31 @@ class Run {
     return damaged ? copyOf(pristine, join(this.#folder, String(index))) : pristine;
   }
 
+  #findable(seat: Seat): Findable {
+    const deployed = () => this.#options.pool.deploymentOf(seat.engine);
+    return { url: seat.gate.url, name: nameOf(seat), deployed };
+  }
+
+  /** What was wrong with it in the push before is over some moments after this one has begun. */
+  #restoreSource(index: number): void {
+    const chance = this.#scenario.steps[index - 1]?.faults[0]?.chance;
+    if (chance === undefined || index === this.#scenario.steps.length) this.#source?.restore();
+    else this.#background.add(sleep(400 * chance).then(() => this.#source?.restore()));
+  }
+
+  /** Connected before anything strikes. */
+  async #rival({ faults }: Step, seats: readonly Seat[]): Promise<Rival | null> {
+    if (faults.every(({ kind }) => kind !== 'two-coordinators')) return null;
+    const options = optionsOf(seats.map(nameOf), this.#settings());
+    return Rival.open(options, await this.#options.pool.checkpoint('e', this.#scenario.layers));
+  }
+
   #targets(push: {
     readonly index: number;
     readonly checkpoint: string;
     readonly coordinator: Coordinator;
     readonly interrupt: AbortController;
+    readonly rival: Rival | null;
   }): Targets {
     return {
       scenario: this.#scenario,
@@ -250,6 +294,11 @@ class Run {
       restartEngine: (engine, delayMs) => this.#restart(engine, delayMs),
       killCoordinator: () => push.coordinator.kill?.(),
       interrupt: () => push.interrupt.abort(),
+      rival: async () => push.rival?.push(),
+      disturbSource: ({ kind, engine, applied }) => {
+        if (kind === 'unlisted') this.#source?.hide(engine);
+        else this.#source?.fail(applied ? 'error' : 'empty');
+      },
       damageDisk: (fault) => damage(push.checkpoint, fault),
     };
   }
@@ -271,6 +320,8 @@ class Run {
       seat.engine = await this.#options.pool.take(seat.spec);
       seat.replaced = 'restarted';
       seat.gate.retarget(seat.engine.url);
+      const deployment = this.#options.pool.deploymentOf(seat.engine);
+      if (deployment !== null) seat.front?.retarget(deployment.frontend);
       await seat.gate.accept();
     })();
     this.#background.add(back);
@@ -278,14 +329,22 @@ class Run {
 
   async close(): Promise<void> {
     await Promise.allSettled(this.#background);
+    await this.#source?.close();
     for (const seat of this.#seats) {
       if (seat === undefined) continue;
-      await seat.gate.close();
+      await Promise.all([seat.gate.close(), seat.front?.close()]);
       const plain = Object.keys(seat.spec.environment).length === 0;
       this.#options.pool.give(seat.spec, seat.engine, plain);
     }
     await rm(this.#folder, { recursive: true, force: true });
   }
+}
+
+/** As `weightcast --engine` takes it. */
+function nameOf({ gate, front, spec: { backend, workers } }: Seat): string {
+  if (backend === 'vllm') return gate.url;
+  const inference = front === null ? '' : `,inference=${front.url}`;
+  return `${backend}=${gate.url},workers=${workers}${inference}`;
 }
 
 /** No engine is asked for anything where rank 0 can't even begin: what it says tells that the fault struck. */

@@ -2,10 +2,18 @@
 import type { VllmVersion } from '../../src/testing/index.js';
 import type { UpdateTimeouts } from '../../src/update/types.js';
 import type { FaultKind, FaultPhase } from './catalogue.js';
+import type { Finding } from './source.js';
 
 /** Checkpoints of one shape; engines start with the first. */
 export const VERSIONS = ['a', 'b', 'c', 'd', 'e'] as const;
 export type Version = (typeof VERSIONS)[number];
+
+/** What an engine is. */
+export type Backend = 'vllm' | 'prime-rl' | 'dynamo';
+
+/** Engines of one kind, or of several side by side. */
+export const FLEETS = ['vllm', 'prime-rl', 'dynamo', 'mixed'] as const;
+export type Fleet = (typeof FLEETS)[number];
 
 export interface Fault {
   readonly kind: FaultKind;
@@ -32,6 +40,10 @@ export interface Step {
 export interface Scenario {
   readonly seed: number;
   readonly engines: number;
+  /** One for each engine. */
+  readonly backends: readonly Backend[];
+  /** How they are found; null: they are listed. */
+  readonly found: Finding | null;
   readonly workers: number;
   readonly vllm: VllmVersion;
   /** Layers of the model: 2 fit into what the emulated NCCL buffers, 60 don't, so rank 0 is not done before the receivers are. */

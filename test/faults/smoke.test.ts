@@ -6,15 +6,21 @@ import { judge } from './judge.js';
 import { planScenario } from './planner.js';
 import { Pool } from './pool.js';
 import { runScenario } from './runner.js';
+import type { Backend } from './scenario.js';
 import { Stalls } from './stalls.js';
 
-const PAIRS: readonly Pair[] = [
+const PAIRS: readonly (Pair & { readonly fleet?: Backend })[] = [
   { kind: 'late', phase: 'pause' },
   { kind: 'lost', phase: 'receive' },
   { kind: 'peer-raises', phase: 'receive' },
   { kind: 'truncated', phase: 'init' },
   { kind: 'engine-restarted', phase: 'pause' },
   { kind: 'coordinator-killed', phase: 'receive' },
+  { kind: 'two-coordinators', phase: 'receive' },
+  { kind: 'error-500', phase: 'receive', fleet: 'prime-rl' },
+  { kind: 'mute', phase: 'resume', fleet: 'prime-rl' },
+  { kind: 'lost', phase: 'start', fleet: 'dynamo' },
+  { kind: 'ok-error', phase: 'receive', fleet: 'dynamo' },
 ];
 
 it('runs a scenario of each layer, whose faults strike, and finds every invariant kept', {
@@ -24,7 +30,8 @@ it('runs a scenario of each layer, whose faults strike, and finds every invarian
   const stalls = new Stalls();
   try {
     for (const [index, pair] of PAIRS.entries()) {
-      const planned = planScenario(index + 1, PAIRS);
+      const { fleet = 'vllm' } = pair;
+      const planned = planScenario(index + 1, PAIRS, [fleet]);
       // Long deadlines: a busy machine shall not strike before the fault does.
       const timeouts = {
         ...planned.timeouts,
@@ -36,6 +43,7 @@ it('runs a scenario of each layer, whose faults strike, and finds every invarian
       const scenario = {
         ...planned,
         engines: 1,
+        backends: [fleet],
         workers: 1,
         layers: 2 as const,
         vllm: '0.32.0' as const,

@@ -1,8 +1,9 @@
 /** What a fault does to the requests of one push. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type FaultPhase, KINDS } from './catalogue.js';
+import { isThreeStep, QUESTIONS, REFUSAL } from './dialect.js';
 import type { Deed, Gate } from './gate.js';
-import type { Fault, Scenario } from './scenario.js';
+import type { Backend, Fault, Scenario } from './scenario.js';
 
 /** What the faults of a push act upon. */
 export interface Targets {
@@ -15,6 +16,10 @@ export interface Targets {
   restartEngine(engine: number, delayMs: number): Promise<void>;
   killCoordinator(): void;
   interrupt(): void;
+  /** Something goes wrong where the engines are found. */
+  disturbSource(fault: Fault): void;
+  /** Somebody else pushes to the same engines. */
+  rival(): Promise<void>;
   damageDisk(fault: Fault): Promise<void>;
 }
 
@@ -61,13 +66,15 @@ export function arm(faults: readonly Fault[], targets: Targets, pushEnded: Promi
   return strikes;
 }
 
-const PREFLIGHT = ['/health', '/get_world_size', '/is_paused', '/v1/models', '/metrics'];
+const backendOf = ({ engine }: Fault, { scenario }: Targets): Backend => scenario.backends[engine] ?? 'vllm';
 
 /** The routes of a phase. */
-function pathsOf(fault: Fault, { scenario, index }: Targets): readonly string[] {
+function pathsOf(fault: Fault, targets: Targets): readonly string[] {
+  const { scenario, index } = targets;
   switch (fault.phase) {
     case 'preflight': {
-      const asked = [...PREFLIGHT, ...(index === 0 ? ['/version', '/openapi.json'] : [])];
+      const { always, first } = QUESTIONS[backendOf(fault, targets)];
+      const asked = [...always, ...(index === 0 ? first : [])];
       return [asked[Math.floor(fault.chance * asked.length)] as string];
     }
     case 'init':
@@ -100,24 +107,26 @@ function refuseAfter(
 ): void {
   const { fault } = strike;
   if (fault.kind !== 'refused' || strike.count > 0) return;
-  if (!predecessors(fault.phase, targets).every((path) => answered.has(path))) return;
+  if (!predecessors(fault.phase, backendOf(fault, targets), targets).every((path) => answered.has(path)))
+    return;
   strike.count += 1;
   gate.refuse();
   if (fault.once) void sleep(100 + 300 * fault.chance).then(() => gate.accept().catch(() => undefined));
 }
 
-function predecessors(phase: FaultPhase, { scenario, index }: Targets): readonly string[] {
+function predecessors(phase: FaultPhase, backend: Backend, { scenario, index }: Targets): readonly string[] {
   const nccl = scenario.transport === 'nccl';
-  const threeStep = nccl && scenario.vllm > '0.21';
+  const threeStep = nccl && isThreeStep(backend, scenario);
+  const questions = QUESTIONS[backend].always;
   const loaded = threeStep ? '/finish_weight_update' : nccl ? '/update_weights' : '/collective_rpc';
   const proved = scenario.verify === 'digest' ? '/weight_checker' : loaded;
   switch (phase) {
     case 'preflight':
       return [];
     case 'init':
-      return PREFLIGHT;
+      return questions;
     case 'pause':
-      return nccl && index === 0 ? ['/init_weight_transfer_engine'] : PREFLIGHT;
+      return nccl && index === 0 ? ['/init_weight_transfer_engine'] : questions;
     case 'start':
       return ['/pause'];
     case 'receive':
@@ -170,7 +179,7 @@ function httpDeed(fault: Fault, { targets, afterNext, pushEnded }: Circumstances
     case 'error-503':
       return answer(503, '{"error":{"message":"overloaded","type":"ServiceUnavailableError","code":503}}');
     case 'ok-error':
-      return answer(200, '{"error":"Failed: injected"}');
+      return answer(200, REFUSAL[backendOf(fault, targets)]);
     case 'malformed':
       return answer(200, fault.chance < 0.5 ? '{"status":"pau' : '<html>It works!</html>');
     case 'huge':
@@ -229,6 +238,11 @@ function happening(fault: Fault, targets: Targets): Deed {
         return targets.killCoordinator();
       case 'interrupted':
         return targets.interrupt();
+      case 'two-coordinators':
+        return targets.rival();
+      case 'unlisted':
+      case 'source-fails':
+        return targets.disturbSource(fault);
       default:
         return targets.damageDisk(fault);
     }

@@ -3,13 +3,14 @@ import { connectFleet, type FleetSession, UpdateError } from '../../src/update/i
 import type { FleetOptions, UpdateReport } from '../../src/update/types.js';
 import type { Claim, Coordinator, CoordinatorSetup, Outcome, PushJob, PushSettings } from './coordinator.js';
 
-export function weightcast({ engines, settings }: CoordinatorSetup): Coordinator {
+export function weightcast({ engines, names, settings, source = null }: CoordinatorSetup): Coordinator {
+  const options = optionsOf(names, settings);
   let session: FleetSession | null = null;
   return {
     name: 'weightcast',
     push: async (job: PushJob) => {
       try {
-        session ??= await connectFleet(optionsOf(engines, settings));
+        session ??= await (source?.connect(options) ?? connectFleet(options));
         const { checkpoint, weightVersion, signal } = job;
         return outcomeOf(await session.update(checkpoint, { version: weightVersion, signal }));
       } catch (error) {
@@ -17,12 +18,16 @@ export function weightcast({ engines, settings }: CoordinatorSetup): Coordinator
         return refusal(engines, error);
       }
     },
+    settled: async () => {
+      if (source !== null) (await session?.pool?.hold())?.();
+    },
     close: async () => {
       await session?.close();
     },
   };
 }
 
+/** @param engines as `--engine` takes them */
 export function optionsOf(engines: readonly string[], settings: PushSettings): FleetOptions {
   const { transport, fallback, recover, verify, pauseMode, clearCache, packed, timeouts } = settings;
   return {

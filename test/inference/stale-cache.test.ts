@@ -1,6 +1,8 @@
 /** Reference engines keep what older weights computed in their prefix cache, as vLLM does when a pause does not clear it. */
 import { describe, expect, it } from 'vitest';
 import { computeTeacherLogprobs, InferenceClient } from '../../src/inference/index.js';
+import { updateWeights } from '../../src/operations/index.js';
+import { withPrimeRl } from '../update/prime-rl-support.js';
 import { withBench } from '../update/support.js';
 
 const MODEL = 'reference';
@@ -39,6 +41,27 @@ describe('the prefix cache after an update', () => {
       expect(
         await computeTeacherLogprobs([first, second], MODEL, [PROMPT, PROMPT], { weightVersion: 2 }),
       ).toEqual([after, after]);
+    });
+  });
+
+  it('is not reused by a prime-rl server either, which never clears it: tokens and scores are those of the weights', async () => {
+    await withPrimeRl([{ broadcast: 'filesystem' }, { broadcast: 'filesystem' }], async ({ engines, b }) => {
+      const [url, other] = engines.map((engine) => engine.url) as [string, string];
+      await using client = new InferenceClient(`prime-rl=${url}`);
+      await using fresh = new InferenceClient(`prime-rl=${other}`);
+      expect(client.transport).toBe('vllm_generate');
+      const score = (weightVersion: number) => client.score({ model: MODEL, tokens: PROMPT, weightVersion });
+      const before = await score(1);
+      await updateWeights([url, other], b);
+      expect(await score(1)).toEqual(before);
+      const after = await score(2);
+      expect(after).not.toEqual(before);
+      // A server whose cache has seen nothing says the same without a salt.
+      expect(await computeTeacherLogprobs([fresh], MODEL, [PROMPT])).toEqual([after]);
+      const request = { model: MODEL, tokens: PROMPT, weightVersion: 2, maxTokens: 3, logprobs: true };
+      const { tokens, logprobs } = await client.generate(request);
+      const scores = await fresh.score({ ...request, tokens: [...PROMPT, ...tokens] });
+      expect(scores.slice(PROMPT.length)).toEqual(logprobs);
     });
   });
 

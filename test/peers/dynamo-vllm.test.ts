@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, onTestFailed, test } from 'vitest';
 import { computeTeacherLogprobs, connectFleet, type FleetOptions, InferenceClient } from '../../src/index.js';
 import { writeAdapter } from './support/adapter.js';
+import { chatInFlight } from './support/dynamo/chat.js';
 import { type Deployment, deploy, until, untilListed } from './support/dynamo/deployment.js';
 import type { Frontend } from './support/dynamo/frontend.js';
 import { filePlane } from './support/dynamo/plane.js';
@@ -57,34 +58,7 @@ await lane('dynamo.vllm 1.6.1 over vllm 0.31.0', dynamoVllmPackages, (python) =>
     return served;
   }
 
-  /** Starts a chat of {@link LONG} tokens, and returns when the first has come. */
-  async function chatInFlight(model = 'tiny', through = frontend) {
-    const reply = await fetch(`${through.url}/v1/chat/completions`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({
-        model,
-        messages: [{ role: 'user', content: 'w5 w6 w7' }],
-        max_tokens: LONG,
-        temperature: 0,
-        ignore_eos: true,
-        stream: true,
-        stream_options: { include_usage: true },
-      }),
-      signal: AbortSignal.timeout(120_000),
-    });
-    expect(reply.status).toBe(200);
-    const reader = reply.body!.pipeThrough(new TextDecoderStream()).getReader();
-    let text = (await reader.read()).value ?? '';
-    const rest = async () => {
-      for (let chunk = await reader.read(); !chunk.done; chunk = await reader.read()) text += chunk.value;
-      return {
-        reason: /"finish_reason":"(\w+)"/.exec(text)?.[1],
-        tokens: Number(/"completion_tokens":(\d+)/.exec(text)?.[1]),
-      };
-    };
-    return { answer: rest() };
-  }
+  const chatOf = (model = 'tiny', through = frontend) => chatInFlight(through, { model, tokens: LONG });
 
   beforeAll(async () => {
     models = await makeModels(python);
@@ -128,7 +102,7 @@ await lane('dynamo.vllm 1.6.1 over vllm 0.31.0', dynamoVllmPackages, (python) =>
   });
 
   test.each(['keep', 'wait'])('a request in flight across a pause by %s finishes whole', async (mode) => {
-    const { answer } = await chatInFlight();
+    const { answer } = await chatOf();
     expect(await admin('pause_generation', { mode })).toMatchObject({ status: 'ok', mode });
     expect(await admin('resume_generation')).toMatchObject({ status: 'ok' });
     expect(await answer).toEqual({ reason: 'length', tokens: LONG });
@@ -138,7 +112,7 @@ await lane('dynamo.vllm 1.6.1 over vllm 0.31.0', dynamoVllmPackages, (python) =>
     const endings: object[] = [];
     // A request may be over when the pause comes to its turn in the worker: then it was not cut, and the next one is.
     for (let attempt = 0; attempt < 10; attempt += 1) {
-      const { answer } = await chatInFlight();
+      const { answer } = await chatOf();
       expect(await admin('pause_generation', { mode: 'abort' })).toMatchObject({ status: 'ok' });
       const ended = await answer;
       expect(await admin('resume_generation')).toMatchObject({ status: 'ok' });
@@ -219,7 +193,7 @@ await lane('dynamo.vllm 1.6.1 over vllm 0.31.0', dynamoVllmPackages, (python) =>
     await listed(['policy-v1', 'policy-v2', 'tiny']);
     expect(await generated('policy-v2')).not.toEqual(first);
 
-    const { answer } = await chatInFlight('policy-v2', adapters.frontend);
+    const { answer } = await chatOf('policy-v2', adapters.frontend);
     expect(await ask('pause_generation', { mode: 'keep' })).toEqual({
       status: 'error',
       message: 'Cannot pause generation in keep mode with active LoRA requests: policy-v2',

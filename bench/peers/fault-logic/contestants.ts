@@ -1,7 +1,7 @@
 /** Who is put under the same faults, and how each is set up. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { UpdateTimeouts } from '../../../src/update/types.js';
-import type { FaultPhase } from '../../../test/faults/catalogue.js';
+import { type FaultPhase, LONE_PAIRS } from '../../../test/faults/catalogue.js';
 import {
   type Coordinator,
   CoordinatorKilled,
@@ -56,7 +56,7 @@ function timeouts(pace: Pace): UpdateTimeouts {
 
 /** The push of the seed's scenario that is disturbed, and no other; one transport, one packing, one version of the engines. */
 function disturbedPush(seed: number, pace: Pace): Scenario {
-  const planned = planScenario(seed);
+  const planned = planScenario(seed, LONE_PAIRS, ['vllm']);
   const faults = planned.steps.flatMap((step) => step.faults);
   return {
     ...planned,

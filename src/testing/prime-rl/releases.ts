@@ -67,6 +67,8 @@ export function routesOf(release: Release): readonly string[] {
     '/metrics',
     '/v1/models',
     '/v1/completions',
+    // Open in each of these vLLMs; 0.30 closed it.
+    '/inference/v1/generate',
     '/v1/load_lora_adapter',
     '/v1/unload_lora_adapter',
     '/update_weights',

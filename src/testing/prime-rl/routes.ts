@@ -6,6 +6,7 @@ import { ADMIN, type Handler } from '../server/admin.js';
 import { completions } from '../server/completions.js';
 import type { Core } from '../server/core.js';
 import { type Dispatch, dispatcher } from '../server/dispatch.js';
+import { generate } from '../server/generate.js';
 import { MODELS } from '../server/models.js';
 import {
   type Answer,
@@ -168,7 +169,12 @@ const OWN: Readonly<Record<string, PrimeRlHandler>> = {
   'GET /liveness': liveness,
 };
 
-const OPEN: Readonly<Record<string, Handler>> = { ...ADMIN, ...MODELS, 'POST /v1/completions': completions };
+const OPEN: Readonly<Record<string, Handler>> = {
+  ...ADMIN,
+  ...MODELS,
+  'POST /v1/completions': completions,
+  'POST /inference/v1/generate': generate,
+};
 
 export function primeRlDispatch(core: Core, start: PrimeRlStart, apiKey: string | null): Dispatch {
   const profile = RELEASES[start.release];

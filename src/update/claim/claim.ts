@@ -99,8 +99,9 @@ async function aloneOrRefused(record: RecordFile, contest: Contest): Promise<Fou
     const holder = live.find(({ held }) => held);
     if (holder !== undefined) {
       // A session that only says goodbye holds its engines for moments, as those do who put them right.
-      const brief = holder.head.role !== 'push' || holder.head.push.weights === null;
-      const waits = request.role === 'push' && brief;
+      const { role, push } = holder.head;
+      const brief = cleansUp(role) || (role === 'push' && push.weights === null);
+      const waits = !cleansUp(request.role) && brief;
       if (!waits || waited > request.patienceMs) throw busy(holder, keys);
       return null;
     }
@@ -188,6 +189,11 @@ function headOf({ engines, role, push }: ClaimRequest, holder: Holder): RecordHe
   };
 }
 
+/** After a push that died. */
+function cleansUp(role: RecordHead['role']): boolean {
+  return role === 'guardian' || role === 'recover';
+}
+
 function overlaps(head: RecordHead, keys: ReadonlySet<string>): boolean {
   return head.engines.some(({ key }) => keys.has(key));
 }
@@ -207,9 +213,9 @@ function busy(record: FoundRecord, keys: ReadonlySet<string>): WeightcastError {
 }
 
 function remedyFor({ head: { role, holder }, life, silentMs }: FoundRecord): string {
-  if (role !== 'push') return 'It is putting the engines right: push again in a moment.';
+  if (cleansUp(role)) return 'It is putting the engines right: try again in a moment.';
   if (life === 'alive')
-    return `Wait until it ends, or end it (kill ${holder.pid} on ${holder.host}) and push again.`;
+    return `Wait until it ends, or end it (kill ${holder.pid} on ${holder.host}) and try again.`;
   // Its number may be another process's by now.
   const [silent, end] = [silentMs, SILENT_MS].map((ms) => Math.round(ms / 1000));
   return `Wait until it ends. If it is gone, its claim ends ${end} s after its last sign of life, which was ${silent} s ago.`;

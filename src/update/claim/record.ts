@@ -44,8 +44,8 @@ const pushSchema = z.object({
 const headSchema = z.object({
   weightcast: z.literal(1),
   id: z.string().regex(/^[0-9a-f-]{1,64}$/),
-  /** 'guardian' and 'recover' clean up after a push that died. */
-  role: z.enum(['push', 'guardian', 'recover']),
+  /** 'orchestrate' follows a trainer, and holds its engines between two versions too; 'guardian' and 'recover' clean up after a push that died. */
+  role: z.enum(['push', 'orchestrate', 'guardian', 'recover']),
   holder: holderSchema,
   /** Unix milliseconds. */
   since: z.number().int().min(0).max(8.64e15),
@@ -232,6 +232,7 @@ export function describeRecord({ role, holder, since, push }: RecordHead): strin
   const pushing = push.weights === null ? 'a session that closes' : `the push of ${push.weights}`;
   const what = {
     push: pushing,
+    orchestrate: 'weightcast orchestrate',
     guardian: `the guardian of ${pushing}`,
     recover: 'weightcast recover',
   }[role];

@@ -10,6 +10,8 @@ from vllm.v1.engine.exceptions import EngineDeadError
 # Every token that a request gets is the word of the weights that made it: by their digest, or one of the two below.
 FIRST_WORD, WORDS = 16, 480
 MIXED_WORD, LORA_WORD = FIRST_WORD + WORDS, FIRST_WORD + WORDS + 1
+# What must not happen to an engine that takes requests, whatever its worker believes.
+UPDATES = ("start_weight_update", "update_weights", "finish_weight_update", "reload_weights")
 
 
 class Engine(AsyncLLM):
@@ -20,6 +22,7 @@ class Engine(AsyncLLM):
         self.admits.set()
         self.steps.set()
         self.in_flight, self.aborted, self.loras = {}, set(), {}
+        self.while_serving = []
         self.stripped = self.dead = False
         self.word = None
         parallel = SimpleNamespace(
@@ -76,6 +79,8 @@ class Engine(AsyncLLM):
             return await asyncio.to_thread(self.ranks.everyone, method, **arguments)
 
     async def collective_rpc(self, method, kwargs):
+        if method in UPDATES and self.admits.is_set():
+            self.while_serving.append(method)
         # vLLM's layers are stripped from here until the weights are whole again: serving before that kills its engine core.
         if method == "start_weight_update":
             self.stripped = True

@@ -3,7 +3,7 @@
     python worker.py --model DIR --model-name tiny --workers 2 --library PATH/libnccl.so.2
 
 DYN_* variables say where it listens and how it is found. POST /engine/test/received on its system port tells what each rank
-holds.
+holds; test/hold makes every collective call wait, as behind a receive whose sender is gone, until test/let-go.
 """
 
 import argparse
@@ -17,7 +17,7 @@ def config_of(options, namespace):
 
     engine = SimpleNamespace(
         model=options.model, load_format="auto", trust_remote_code=False, enable_lora=options.lora, max_loras=4,
-        enable_prefix_caching=False, kv_events_config=None,
+        enable_prefix_caching=False, kv_events_config=None, additional_config=None,
     )  # fmt: skip
     return SimpleNamespace(
         namespace=namespace, component="backend", endpoint="generate", model=options.model, model_source_path=options.model,
@@ -46,9 +46,21 @@ async def main(options, ranks):
     WorkerFactory.register_engine_routes(None, runtime, generate, handler, lora_enabled=options.lora)
 
     async def received(_):
-        return {"ranks": await engine.call("report"), "loras": list(engine.loras.values())}
+        return {
+            "ranks": await engine.call("report"), "loras": list(engine.loras.values()), "while_serving": engine.while_serving
+        }  # fmt: skip
+
+    async def hold(_):
+        await engine.rpc.acquire()
+        return {}
+
+    async def let_go(_):
+        engine.rpc.release()
+        return {}
 
     runtime.register_engine_route("test/received", received)
+    runtime.register_engine_route("test/hold", hold)
+    runtime.register_engine_route("test/let-go", let_go)
     await register_model(
         ModelInput.Tokens, ModelType.Chat | ModelType.Completions, generate, options.model, options.model_name,
         worker_type=WorkerType.Aggregated,

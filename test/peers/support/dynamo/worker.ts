@@ -76,8 +76,16 @@ export async function engine(
   };
 }
 
-/** What each rank of a worker.py holds, and the directories of its adapters. */
-export async function received(systemUrl: string): Promise<{ ranks: Received[string][]; loras: string[] }> {
+export interface HeldByWorker {
+  readonly ranks: readonly Received[string][];
+  /** Directories of its adapters. */
+  readonly loras: readonly string[];
+  /** Steps of updates that came while its engine took requests. */
+  readonly while_serving: readonly string[];
+}
+
+/** What each rank of a worker.py holds, and more that it knows of itself. */
+export async function received(systemUrl: string): Promise<HeldByWorker> {
   const reply = await engine(systemUrl, 'test/received');
   return reply.body as never;
 }
