@@ -152,6 +152,29 @@ export interface NativeTransfer {
   close(): Promise<void>;
 }
 
+/** The JSON of a safetensors header, valid UTF-8, read from byte `from`: the brace or the comma before the first tensor. */
+export interface HeaderScanJob {
+  readonly header: Uint8Array;
+  readonly from: number;
+  /** How many bytes follow the header in the file. */
+  readonly dataBytes: number;
+  /** What `dtype` may be; `dtypes` of the result are places in it. */
+  readonly dtypes: readonly string[];
+  readonly dtypeBits: Uint8Array;
+}
+
+/** Rows in the order of their bytes; the columns are those of src/weights/header/columns.ts. */
+export interface NativeHeader {
+  readonly count: number;
+  readonly names: Uint8Array<ArrayBuffer>;
+  readonly nameEnds: Uint32Array<ArrayBuffer>;
+  readonly dtypes: Uint8Array<ArrayBuffer>;
+  readonly dimensions: Float64Array<ArrayBuffer>;
+  readonly dimensionEnds: Uint32Array<ArrayBuffer>;
+  readonly begins: Float64Array<ArrayBuffer>;
+  readonly ends: Float64Array<ArrayBuffer>;
+}
+
 /** Digests over segments: count blocks of blockBytes bytes, strideBytes apart, starting at offset of files[file]. */
 export interface HashJob {
   readonly files: readonly string[];
@@ -229,6 +252,8 @@ export interface Binding {
     ncclLibrary: string | null,
     callLimitMs?: number | null,
   ): Promise<NativeRuntime>;
+  /** null where the header is not as the reference library writes it, in the order of the bytes and without white space, or not valid. */
+  scanHeader(job: HeaderScanJob): Promise<NativeHeader | null>;
   sha256(job: HashJob, onProgress: ((bytes: number) => void) | null): NativeHash;
   /**
    * Creates and writes files, several at a time. Whatever the end, the files that were created stay (the caller removes what was not

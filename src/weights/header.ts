@@ -9,7 +9,6 @@
 import { isUtf8 } from 'node:buffer';
 import { byteOrder } from './header/byte-order.js';
 import { type HeaderColumns, Rows } from './header/columns.js';
-import { CompactReader } from './header/compact.js';
 import { EntryReader, emptyRow, SizeError } from './header/entry.js';
 import { HeaderError } from './header/error.js';
 import { JsonError, JsonReader } from './json.js';
@@ -23,7 +22,7 @@ export const LENGTH_BYTES = 8;
 /** The reference library's limit. */
 const MAX_HEADER_BYTES = 100_000_000;
 const MAX_NAME_BYTES = 1 << 16;
-const TENSORS_PER_STEP = 64;
+const TENSORS_PER_STEP = 16;
 const MEMBERS_PER_STEP = 16;
 const MAX_METADATA = 100_000;
 const OPEN_BRACE = 0x7b;
@@ -46,6 +45,24 @@ export function headerLength(prefix: Buffer, fileBytes: number): number {
   return Number(length);
 }
 
+/** Where the tensors of a header begin that has its metadata, if any, before them: at that brace or comma. null where it begins otherwise. */
+export function* tensorsAt(
+  bytes: Buffer,
+): Steps<{ readonly from: number; readonly metadataAt: number } | null> {
+  if (bytes[0] !== OPEN_BRACE || !isUtf8(bytes)) return null;
+  const reader = new JsonReader(bytes);
+  try {
+    reader.openObject();
+    if (!reader.key(true, MAX_NAME_BYTES) || !reader.is(METADATA)) return { from: 0, metadataAt: -1 };
+    const metadataAt = reader.at;
+    yield* readMetadata(reader);
+    return { from: reader.at, metadataAt };
+  } catch (error) {
+    if (error instanceof JsonError) return null;
+    throw error;
+  }
+}
+
 /**
  * Parses a header and holds its offsets against the `dataBytes` bytes that follow it in the file.
  *
@@ -58,7 +75,6 @@ export function* parseHeader(bytes: Buffer, dataBytes: number): Steps<HeaderColu
   const reader = new JsonReader(bytes);
   const row = emptyRow();
   const entry = new EntryReader(reader, row);
-  const compact = new CompactReader(bytes, row);
   let inTensor = false;
   try {
     reader.openObject();
@@ -79,11 +95,7 @@ export function* parseHeader(bytes: Buffer, dataBytes: number): Steps<HeaderColu
       entry.open();
       while (!entry.read()) yield* reader.skip();
       rows.push(row);
-      yield;
-      for (let from = -1; from < reader.at; yield) {
-        from = reader.at;
-        reader.goTo(compact.read(from, rows, TENSORS_PER_STEP));
-      }
+      if (rows.count % TENSORS_PER_STEP === 0) yield;
     }
     reader.end();
   } catch (error) {

@@ -109,11 +109,6 @@ export class JsonReader {
     return true;
   }
 
-  /** Goes on at another byte, for a caller that has read some itself. */
-  goTo(at: number): void {
-    this.#at = at;
-  }
-
   /** Opens an object; then call {@link member} until it returns null. */
   openObject(): void {
     this.#take(OPEN_BRACE);

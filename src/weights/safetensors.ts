@@ -1,6 +1,7 @@
 /** safetensors files: an 8-byte little-endian length, that many bytes of JSON, then the tensors' bytes. */
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { WeightcastError } from '../errors.js';
+import { scanHeader } from './header/scan.js';
 import { parseOnThread } from './header/thread.js';
 import {
   type HeaderColumns,
@@ -32,8 +33,8 @@ export interface SafetensorsFile {
 }
 
 /**
- * Reads and checks the header of a safetensors file. No tensor byte is read. A header above 1 MiB is parsed on a thread of its
- * own, any other in slices of a few milliseconds.
+ * Reads and checks the header of a safetensors file. No tensor byte is read. The header is parsed on a thread of its own, or in
+ * slices of a few milliseconds.
  *
  * @throws WeightcastError WC_SAFETENSORS_INVALID naming file, tensor and offsets; WC_FILE_READ when the file can't be read.
  * @example
@@ -72,13 +73,21 @@ export async function readSafetensorsHeader(
   }
 }
 
-/** A long header is parsed on a thread of its own where there can be one; else, as a short one, in slices. */
+/** Nearly every header takes the quick way. A long one of another form is parsed on a thread of its own where there can be one; else, as a short one, in slices. */
 async function parse(header: Buffer, dataBytes: number, signal: AbortSignal | null): Promise<HeaderColumns> {
-  if (header.buffer instanceof SharedArrayBuffer) {
-    const columns = await parseOnThread({ header: header.buffer, dataBytes }, signal);
+  const scanned = await scanHeader(header, dataBytes, signal);
+  if (scanned !== null) return scanned;
+  if (header.length > THREAD_BYTES) {
+    const columns = await parseOnThread({ header: shared(header), dataBytes }, signal);
     if (columns !== null) return columns;
   }
   return runInSlices(parseHeader(header, dataBytes), signal);
+}
+
+function shared(header: Buffer): SharedArrayBuffer {
+  const copy = new SharedArrayBuffer(header.length);
+  header.copy(Buffer.from(copy));
+  return copy;
 }
 
 interface RawHeader {
@@ -105,10 +114,7 @@ async function readExactly(
   byteLength: number,
   offset: number,
 ): Promise<Buffer> {
-  const buffer =
-    byteLength > THREAD_BYTES
-      ? Buffer.from(new SharedArrayBuffer(byteLength))
-      : Buffer.allocUnsafeSlow(byteLength);
+  const buffer = Buffer.allocUnsafeSlow(byteLength);
   let done = 0;
   while (done < byteLength) {
     const { bytesRead } = await file.read(buffer, done, byteLength - done, offset + done);

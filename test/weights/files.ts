@@ -26,7 +26,7 @@ export type Entries = Readonly<Record<string, { dtype: string; shape: number[]; 
 
 export async function writeSafetensors(path: string, entries: Entries): Promise<void> {
   let offset = 0;
-  const header: Record<string, unknown> = {};
+  const header: Record<string, unknown> = Object.create(null); // '__proto__' is a name as any other
   for (const [name, { dtype, shape, bytes }] of Object.entries(entries)) {
     header[name] = { dtype, shape, data_offsets: [offset, offset + bytes.length] };
     offset += bytes.length;

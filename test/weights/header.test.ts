@@ -1,9 +1,7 @@
-import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
-import { DTYPES } from '../../src/weights/dtype.js';
 import { NameTable } from '../../src/weights/header/names.js';
 import { parseOnThread } from '../../src/weights/header/thread.js';
-import { HeaderError, metadataOf, parseHeader, tensorsOf } from '../../src/weights/header.js';
+import { HeaderError, parseHeader, tensorsOf } from '../../src/weights/header.js';
 import { runToEnd } from '../../src/weights/yielding.js';
 
 const shared = (text: string): SharedArrayBuffer => {
@@ -12,27 +10,6 @@ const shared = (text: string): SharedArrayBuffer => {
   Buffer.from(buffer).set(bytes);
   return buffer;
 };
-
-/** Tensors or error as text, without what the white space of the header changes: positions, and spaces in names. */
-function outcome(text: string, dataBytes: number): string {
-  const bytes = Buffer.from(text);
-  let found: unknown;
-  try {
-    const columns = runToEnd(parseHeader(bytes, dataBytes));
-    const tensors = runToEnd(tensorsOf(columns, { path: '/model', headerByteLength: 0 }));
-    found = { tensors, metadata: [...runToEnd(metadataOf(bytes, columns))] };
-  } catch (error) {
-    if (!(error instanceof HeaderError)) throw error;
-    found = error.message.replace(/header byte \d+/, '');
-  }
-  return JSON.stringify(found).replaceAll(' ', '');
-}
-
-const entry = fc.record({
-  name: fc.oneof(fc.string({ maxLength: 8 }), fc.string({ unit: 'grapheme', maxLength: 4 })),
-  dtype: fc.constantFrom(...DTYPES.values()),
-  shape: fc.array(fc.nat(12), { maxLength: 5 }),
-});
 
 /** A header as the reference library writes it, of tensors one after another. */
 function compact(
@@ -46,36 +23,6 @@ function compact(
   });
   return { text: `{"__metadata__":{"format":"pt"},${header.join(',')}}`, dataBytes: offset };
 }
-
-/** The same with white space, where the quick way through a header does not apply. */
-const spaced = (text: string): string => text.replaceAll(',"', ', "');
-
-describe('a header without white space', () => {
-  it('says what it says with white space', () => {
-    fc.assert(
-      fc.property(fc.array(entry, { minLength: 1, maxLength: 12 }), (entries) => {
-        const { text, dataBytes } = compact(entries);
-        expect(outcome(text, dataBytes)).toBe(outcome(spaced(text), dataBytes));
-      }),
-      { numRuns: 500 },
-    );
-  });
-
-  it('is refused for the same reason, however it is damaged', () => {
-    const { text, dataBytes } = compact(
-      ['a', 'b.weight', 'c'].map((name, i) => ({ name, dtype: { name: 'BF16', bits: 16 }, shape: [i, 12] })),
-    );
-    const unit = fc.constantFrom(...'{}[],:"\\ 0159-.eBFabc');
-    const damage = fc.tuple(fc.nat(text.length - 1), fc.nat(3), fc.string({ unit, maxLength: 3 }));
-    fc.assert(
-      fc.property(damage, ([at, removed, inserted]) => {
-        const damaged = text.slice(0, at) + inserted + text.slice(at + removed);
-        expect(outcome(damaged, dataBytes)).toBe(outcome(spaced(damaged), dataBytes));
-      }),
-      { numRuns: 3000 },
-    );
-  });
-});
 
 describe('names', () => {
   /** The table's hash: FNV-1a and a mixing step. */

@@ -5,6 +5,7 @@
 #include "binding/device_buffer.h"
 #include "binding/file_job.h"
 #include "binding/hash.h"
+#include "binding/header.h"
 #include "binding/runtime.h"
 #include "binding/transfer.h"
 #include "binding/write.h"
@@ -51,6 +52,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   WriteHandle::define(env);
   FileJobHandle::define(env);
   expose<open_runtime, true>(exports, "open");
+  expose<start_header_scan, true>(exports, "scanHeader");
   expose<start_hash>(exports, "sha256");
   expose<start_write>(exports, "write");
   expose<start_diff>(exports, "diff");

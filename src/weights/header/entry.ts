@@ -31,7 +31,7 @@ export function emptyRow(): Row {
 }
 
 /** Bits that a row's dtype and shape take; above 2^53 only that they are. */
-export function bitsOf({ dtype, dimensions, rank }: Row): number {
+function bitsOf({ dtype, dimensions, rank }: Row): number {
   let elements = 1;
   for (let i = 0; i < rank; i += 1) {
     elements *= dimensions[i] as number;

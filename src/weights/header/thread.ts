@@ -1,4 +1,4 @@
-/** Parsing a long header on a thread of its own. */
+/** Parsing a long header on a thread of its own, where the quick way (scan.ts) does not go. */
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
@@ -6,7 +6,7 @@ import type { HeaderColumns } from './columns.js';
 import { HeaderError } from './error.js';
 
 export interface ThreadInput {
-  /** Shared, so that nothing is copied and the caller can still parse it itself. */
+  /** Shared: posting it copies nothing. */
   readonly header: SharedArrayBuffer;
   readonly dataBytes: number;
 }
