@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, onTestFailed, test } from 'vitest';
 import { prune, publish } from '../../src/index.js';
-import { push } from './support/command.js';
+import { push, weightcast } from './support/command.js';
 import { post, SCORE_NOISE, scoreDistance, weightChecker } from './support/judge.js';
 import { lane } from './support/lane.js';
 import { type ModelName, type Models, type ModelTruth, makeModels } from './support/models.js';
@@ -19,7 +19,7 @@ import { vllmPackages } from './support/venv.js';
 const script = fileURLToPath(new URL('support/published_reference.py', import.meta.url));
 /** CI has a few; `WEIGHTCAST_PUBLISHED_VERSIONS=100` is the whole loop. */
 const VERSIONS = Number(process.env.WEIGHTCAST_PUBLISHED_VERSIONS ?? 8);
-const NAMES: readonly ModelName[] = ['b', 'c', 'a'];
+const modelOf = (version: number): ModelName => (['a', 'b', 'c'] as const)[version % 3] as ModelName;
 
 /** What published_reference.py says of a folder. */
 interface Opened extends Pick<ModelTruth, 'tensors' | 'logprobs'> {
@@ -30,12 +30,29 @@ interface Opened extends Pick<ModelTruth, 'tensors' | 'logprobs'> {
 await lane('published versions', vllmPackages('0.32.0'), (python) => {
   let models: Models;
   let folder: string;
+  let server: VllmServer | null = null;
+  /** The server, which all tests share; what it printed, should the test fail. */
+  const serving = async (): Promise<VllmServer> => {
+    onTestFailed(() => {
+      process.stderr.write(`${tail(server?.log() ?? '', 30)}\n`);
+    });
+    server ??= await startVllm({ python, model: models.directory('a'), transfer: 'none' });
+    return server;
+  };
+  const pushVersion = async (path: string, version: number, to: VllmServer): Promise<void> => {
+    const pushed = await push(path, [to], ['-t', 'filesystem', '--weight-version', String(version)]);
+    expect(pushed.report, pushed.stderr).toMatchObject({ outcome: 'updated', transport: 'filesystem' });
+    expect(await weightChecker(to)).toEqual(models.truth(modelOf(version)).served[1]);
+  };
 
   beforeAll(async () => {
     models = await makeModels(python);
     folder = await mkdtemp(join(tmpdir(), 'weightcast-published-'));
   }, 900_000);
-  afterAll(() => rm(folder, { recursive: true, force: true }));
+  afterAll(async () => {
+    await server?.stop();
+    await rm(folder, { recursive: true, force: true });
+  });
 
   test('safetensors and transformers open one file, shards, and shards that were written in place', async () => {
     const directory = join(folder, 'opened');
@@ -69,48 +86,55 @@ await lane('published versions', vllmPackages('0.32.0'), (python) => {
 
   test(`a vLLM serves ${VERSIONS} versions one after the other, old ones removed and requests in flight`, async () => {
     const directory = join(folder, 'policy');
-    let server: VllmServer | null = null;
-    onTestFailed(() => {
-      process.stderr.write(`${tail(server?.log() ?? '', 30)}\n`);
-    });
+    const vllm = await serving();
+    let going = true;
+    let finished = 0;
+    const client = async (seed: number) => {
+      while (going) {
+        const body = { model: vllm.model, prompt: [seed, 3, 5], max_tokens: 60, ignore_eos: true, seed };
+        const reply = await post<{ choices: { finish_reason: string }[] }>(vllm, '/v1/completions', body);
+        expect(reply.choices[0]?.finish_reason).toBe('length');
+        finished += 1;
+      }
+    };
+    const clients = Promise.all([11, 12].map(client));
     try {
-      server = await startVllm({ python, model: models.directory('a'), transfer: 'none' });
-      const serving = server;
-      let going = true;
-      let finished = 0;
-      const client = async (seed: number) => {
-        while (going) {
-          const body = { model: serving.model, prompt: [seed, 3, 5], max_tokens: 60, ignore_eos: true, seed };
-          const reply = await post<{ choices: { finish_reason: string }[] }>(
-            serving,
-            '/v1/completions',
-            body,
-          );
-          expect(reply.choices[0]?.finish_reason).toBe('length');
-          finished += 1;
-        }
-      };
-      const clients = [11, 12].map(client);
       for (let version = 1; version <= VERSIONS; version += 1) {
-        const name = NAMES[version % NAMES.length] as ModelName;
         const shardBytes = version % 2 === 0 ? 100_000 : undefined;
-        const { path } = await publish(models.directory(name), { directory, version, shardBytes });
-        const pushed = await push(path, [serving], ['-t', 'filesystem', '--weight-version', String(version)]);
-        expect(pushed.report, pushed.stderr).toMatchObject({ outcome: 'updated', transport: 'filesystem' });
-        expect(await weightChecker(serving)).toEqual(models.truth(name).served[1]);
+        const { path } = await publish(models.directory(modelOf(version)), {
+          directory,
+          version,
+          shardBytes,
+        });
+        await pushVersion(path, version, vllm);
         await prune(directory, { keep: 2, graceMs: 0 });
       }
-      going = false;
-      await Promise.all(clients);
-      expect(finished).toBeGreaterThan(0);
-      expect(await scoreDistance(serving, models, NAMES[VERSIONS % NAMES.length] as ModelName)).toBeLessThan(
-        SCORE_NOISE,
-      );
-      expect((await readdir(directory)).sort()).toEqual(
-        ['.weightcast', `step_${VERSIONS - 1}`, `step_${VERSIONS}`].sort(),
-      );
     } finally {
-      await server?.stop();
+      going = false;
+      await clients;
     }
+    expect(finished).toBeGreaterThan(0);
+    expect(await scoreDistance(vllm, models, modelOf(VERSIONS))).toBeLessThan(SCORE_NOISE);
+    expect((await readdir(directory)).sort()).toEqual(
+      ['.weightcast', `step_${VERSIONS - 1}`, `step_${VERSIONS}`].sort(),
+    );
   }, 1_800_000);
+
+  test('a vLLM serves what a follower made of a chain of deltas', async () => {
+    const directory = join(folder, 'deltas');
+    const local = join(folder, 'local');
+    const vllm = await serving();
+    for (let version = 1; version <= 4; version += 1) {
+      const { manifest } = await publish(models.directory(modelOf(version)), {
+        ...{ directory, version, delta: true, anchorEvery: 10 },
+      });
+      expect(manifest.kind).toBe(version === 1 ? 'full' : 'delta');
+      // The third is behind by one when the fourth is there: two deltas in a row.
+      if (version === 3) continue;
+      const followed = await weightcast(['follow', directory, '--into', local, '--max-versions', '1']);
+      expect(followed.code, followed.stderr).toBe(0);
+      await pushVersion(join(local, `step_${version}`), version, vllm);
+    }
+    expect(await scoreDistance(vllm, models, modelOf(4))).toBeLessThan(SCORE_NOISE);
+  }, 600_000);
 });
