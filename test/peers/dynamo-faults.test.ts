@@ -31,6 +31,8 @@ interface Started {
 
 await lane('dynamo 1.6.1, faults', dynamoPackages, (python) => {
   let deployment: Deployment;
+  /** A frontend with one worker, which every test leaves serving. */
+  let single: { readonly frontend: Frontend; readonly workers: readonly Started[] };
   const directory = (name: (typeof NAMES)[number]) => join(deployment.directory, name);
 
   /** A namespace of its own: a frontend and so many workers, each on a port that is known. */
@@ -66,6 +68,7 @@ await lane('dynamo 1.6.1, faults', dynamoPackages, (python) => {
       const tensor = madeTensor(`${name}.weight`, 'BF16', 'bfloat16', 2, [64, 32]);
       await writeCheckpoint(directory(name), [[{ ...tensor, name: 'model.weight' }]]);
     }
+    single = await start('single', 1);
   });
   afterAll(() => deployment?.stop());
   beforeEach(() => {
@@ -73,7 +76,7 @@ await lane('dynamo 1.6.1, faults', dynamoPackages, (python) => {
   });
 
   test('while an update blocks, version, liveness and discovery answer; a resume waits for it, and is applied after its client has gone', async () => {
-    const { frontend, workers } = await start('blocks', 1);
+    const { frontend, workers } = single;
     const [worker] = workers as [Started];
     expect(await ask(worker, 'pause_generation', { mode: 'keep' })).toMatchObject({ status: 'ok' });
     await ask(worker, 'test/hold');
@@ -130,7 +133,7 @@ await lane('dynamo 1.6.1, faults', dynamoPackages, (python) => {
   test.each(['keep', 'wait'] as const)(
     'a request that runs across an update that pauses by %s ends whole',
     async (pauseMode) => {
-      const { frontend, workers } = await start(`pause-${pauseMode}`, 1);
+      const { frontend, workers } = single;
       await using fleet = await found(frontend, { pauseMode });
       const { answer } = await chatInFlight(frontend, { tokens: LONG });
       let ended = false;
@@ -146,7 +149,7 @@ await lane('dynamo 1.6.1, faults', dynamoPackages, (python) => {
   );
 
   test('a request that a pause by abort cuts looks finished to its client, and is counted in the report', async () => {
-    const { frontend } = await start('pause-abort', 1);
+    const { frontend } = single;
     await using fleet = await found(frontend, { pauseMode: 'abort' });
     const { answer } = await chatInFlight(frontend, { tokens: 1_000 });
     const report = await fleet.update(directory('b'), { version: '1' });
@@ -179,7 +182,7 @@ await lane('dynamo 1.6.1, faults', dynamoPackages, (python) => {
   });
 
   test('after sleep and wake-up a worker serves while it says that it is paused: an update pauses it for real', async () => {
-    const { frontend, workers } = await start('sleeps', 1);
+    const { frontend, workers } = single;
     const [worker] = workers as [Started];
     await using fleet = await found(frontend);
     await ask(worker, 'pause_generation', { mode: 'wait' });

@@ -29,7 +29,10 @@ class Engine(AsyncLLM):
             data_parallel_size=1, data_parallel_rank=0, data_parallel_external_lb=False, data_parallel_hybrid_lb=False,
             distributed_executor_backend="mp", world_size=len(ranks.pipes),
         )  # fmt: skip
-        self.vllm_config = SimpleNamespace(parallel_config=parallel, lora_config=None, kv_events_config=None)
+        self.vllm_config = SimpleNamespace(
+            parallel_config=parallel, lora_config=None, kv_events_config=None, additional_config=None,
+            cache_config=SimpleNamespace(block_size=16),
+        )  # fmt: skip
         self.log_stats = False
 
     async def check_health(self):

@@ -17,7 +17,7 @@ def config_of(options, namespace):
 
     engine = SimpleNamespace(
         model=options.model, load_format="auto", trust_remote_code=False, enable_lora=options.lora, max_loras=4,
-        enable_prefix_caching=False, kv_events_config=None, additional_config=None,
+        enable_prefix_caching=False, kv_events_config=None,
     )  # fmt: skip
     return SimpleNamespace(
         namespace=namespace, component="backend", endpoint="generate", model=options.model, model_source_path=options.model,
