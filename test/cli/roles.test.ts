@@ -123,6 +123,7 @@ test('a sender that is killed in mid-broadcast leaves engines that stay paused a
       await using orchestrating = new Spawned([
         ...[MAIN, 'orchestrate', broadcasts, ...engines.flatMap(({ url }) => ['-e', url])],
         ...['--trainer', `127.0.0.1:${port}`, '--interval', '0.05', '--timeout-update', '3'],
+        ...['--state-dir', join(directory, 'state')],
       ]);
       await sending.err.seen('transfer');
       sending.signal('SIGKILL');

@@ -24,7 +24,8 @@ const TIMEOUTS: UpdateTimeouts = {
   update: 700,
   checksum: 500,
   score: 400,
-  discovery: 400,
+  // Two looks, a moment apart; only fleets that are found wait for it.
+  discovery: 3_000,
 };
 
 /** Versions with three steps and with one, with a checker and without, with a store and with an inline id. */

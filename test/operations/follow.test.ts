@@ -29,6 +29,8 @@ function filesAdmin(target: EngineTarget): EngineAdmin {
 }
 
 const group = { host: '127.0.0.1', port: 29_501, inferenceWorldSize: 2 };
+/** For those who leave engines in need of help, whose ports are other engines' later. */
+const NO_WORD = { stateDir: null };
 
 async function withBroadcasts(use: (broadcasts: string) => Promise<void>): Promise<void> {
   const run = await mkdtemp(join(tmpdir(), 'weightcast-follow-'));
@@ -135,9 +137,7 @@ it('does not take a withdrawal for harmless where an engine could not be resumed
     };
     await withFakes([stuck], async ([engine]) => {
       const following = followTrainer([engine?.url ?? ''], {
-        admin,
-        broadcasts,
-        group,
+        ...{ admin, broadcasts, group, ...NO_WORD },
         signal: AbortSignal.timeout(60_000),
         pollMs: 5,
       });
@@ -151,9 +151,7 @@ it('ends with the engine that did not finish, which stays paused', async () => {
     const broken: Answers = { ...announces(broadcasts), '/update_weights': () => [500, {}] };
     await withFakes([broken], async ([engine]) => {
       const following = followTrainer([engine?.url ?? ''], {
-        admin,
-        broadcasts,
-        group,
+        ...{ admin, broadcasts, group, ...NO_WORD },
         signal: AbortSignal.timeout(60_000),
         pollMs: 5,
       });
@@ -199,7 +197,8 @@ describe('when it is told to stop in the middle of an update', () => {
       };
       await withFakes([stopping], async ([engine]) => {
         const { signal } = stop;
-        await use(followTrainer([engine?.url ?? ''], { admin, broadcasts, group, signal, pollMs: 5 }));
+        const options = { admin, broadcasts, group, signal, pollMs: 5, ...NO_WORD };
+        await use(followTrainer([engine?.url ?? ''], options));
         seen = engine?.asked ?? [];
       });
     });
