@@ -5,6 +5,7 @@ import type { Claim } from './coordinator.js';
 import type { EngineFacts, StepFacts } from './facts.js';
 import { INVARIANTS, judge } from './judge.js';
 import { planScenario } from './planner.js';
+import type { Fault, Scenario } from './scenario.js';
 
 const SERVING: EngineState = {
   paused: null,
@@ -156,6 +157,22 @@ it('sees a phase that outlasts its deadline by more than a second, less what thi
 
 it('sees a second coordinator that was let in', () => {
   expect(found(facts({ rivalLetIn: true }))).toEqual(['rival']);
+});
+
+it('asks for no healing where the only way is one that lasts broken', () => {
+  const plan = planScenario(1);
+  const healing = (kind: 'slow-peer' | 'reset') => {
+    const fault = { ...(plan.steps.flatMap(({ faults }) => faults)[0] as Fault), kind };
+    const scenario: Scenario = {
+      ...plan,
+      ...{ recover: false, transport: 'nccl', engines: 1, backends: ['prime-rl'] },
+      steps: [{ version: 'b', faults: [fault] }],
+    };
+    const old = [engine({ holds: 'a', answersBy: 'a' })];
+    return found(facts({ healing: true, scenario, engines: old }, 'unknown'));
+  };
+  expect(healing('slow-peer')).not.toContain('unhealed');
+  expect(healing('reset')).toContain('unhealed');
 });
 
 it('blames nobody for an engine that was killed, or that a killed push left paused', () => {

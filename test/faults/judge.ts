@@ -1,5 +1,6 @@
 /** The invariants, over the facts of a push: pure. DESIGN.md's laws say what they are. */
 import type { UpdateReport, UpdateTimeouts } from '../../src/update/types.js';
+import type { FaultKind } from './catalogue.js';
 import { claimOf, type EngineBefore, type EngineFacts, type Held, type StepFacts } from './facts.js';
 
 export const INVARIANTS = [
@@ -60,7 +61,12 @@ function judgeEngine(facts: StepFacts, engine: EngineFacts, before: EngineBefore
   if (facts.outcome === null) return found;
   judgeClaim(facts, { engine, before, running }, add);
   judgeLedger(facts, engine, add);
-  if (facts.healing && wasUndisturbed(facts) && !(running && holds === facts.step.version)) {
+  if (
+    facts.healing &&
+    wasUndisturbed(facts) &&
+    canHeal(facts) &&
+    !(running && holds === facts.step.version)
+  ) {
     add('unhealed', `after an undisturbed push: ${describe(engine)}`);
   }
   return found;
@@ -69,6 +75,22 @@ function judgeEngine(facts: StepFacts, engine: EngineFacts, before: EngineBefore
 /** A machine that stands still disturbs a push like any fault. */
 export function wasUndisturbed({ stalledMs }: StepFacts): boolean {
   return stalledMs < 2_000;
+}
+
+/** Faults of the NCCL that a process was started with: they last as long as it lives. */
+const LASTING: readonly FaultKind[] = [
+  'slow-peer',
+  'version-mismatch',
+  'group-depth-leak',
+  'async-error',
+  'peer-dies-in',
+  'missing-peer',
+];
+
+/** A prime-rl server that receives by NCCL has no other way: where that can't work, nothing heals it. */
+function canHeal({ scenario: { backends, transport, steps } }: StepFacts): boolean {
+  if (transport !== 'nccl' || !backends.includes('prime-rl')) return true;
+  return !steps.some(({ faults }) => faults.some(({ kind }) => LASTING.includes(kind)));
 }
 
 interface Case {
