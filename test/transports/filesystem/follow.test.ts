@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { copyFile, mkdir, open, readdir, readFile, rm, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
@@ -13,6 +13,7 @@ import {
 import type { ApplyDelta } from '../../../src/transports/filesystem/follow/make.js';
 import { type KnownVersion, planFollow } from '../../../src/transports/filesystem/follow/plan.js';
 import { parseLeftover, stepFolder } from '../../../src/transports/filesystem/layout.js';
+import { leasedVersions } from '../../../src/transports/filesystem/lease/live.js';
 import {
   readManifest,
   tensorsOfManifest,
@@ -211,6 +212,9 @@ describe('a chain of deltas', () => {
   const applied: string[] = [];
   const apply: ApplyDelta = async (one, base, { into, version }) => {
     expect(base.manifest.digest).toBe(one.manifest.base?.digest);
+    // Both are held while the delta is applied: retention runs beside it.
+    expect(await leasedVersions(into, 60_000)).toEqual(new Set([base.version]));
+    expect(await leasedVersions(dirname(one.path), 60_000)).toEqual(new Set([version]));
     applied.push(`${base.version}>${version}`);
     const scratch = join(into, '..', 'scratch');
     await mkdir(scratch, { recursive: true });

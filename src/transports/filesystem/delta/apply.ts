@@ -77,7 +77,8 @@ export async function applyDelta(
   const elapsedMs = performance.now() - started;
   // What still lies at the base's place now is what was read.
   await requireSameBase(base, signal);
-  return committed({ delta, draft, plan, names, files, tensors, elapsedMs }, signal);
+  // Awaited here: the draft would be disposed of under it.
+  return await committed({ delta, draft, plan, names, files, tensors, elapsedMs }, signal);
 }
 
 /** The tensors of the result. @throws WeightcastError WC_DELTA_BASE, WC_DELTA_INVALID */

@@ -4,6 +4,7 @@ import { hasCode, WeightcastError } from '../../../errors.js';
 import { stepFolder } from '../layout.js';
 import { leasedVersions } from '../lease/live.js';
 import { LEASE_TTL_MS } from '../lease/place.js';
+import { writing } from '../publish/durable.js';
 import { type Publication, publish } from '../publish/index.js';
 import type { PublishedEntry } from '../published/list.js';
 import { openPublished, type PublishedVersion, type VerifyAmount } from '../published/open.js';
@@ -65,7 +66,8 @@ export async function makeVersion(
   async function applied({ base }: FollowStep & { kind: 'apply' }, delta: PublishedVersion) {
     if (apply === null) throw new WeightcastError('WC_DELTA_INVALID', `step_${version} is a delta`);
     await using local = await openPublished(into, { version: base, verify: 'sizes', signal });
-    return apply(delta, local, { ...options, version });
+    // Awaited here: the lease would be gone under it.
+    return await apply(delta, local, { ...options, version });
   }
 }
 
@@ -95,9 +97,10 @@ async function openSource(
  * @returns false while somebody reads it
  */
 export async function makeRoom(into: string, entry: PublishedEntry): Promise<boolean> {
-  return asRemover(into, async (owner) => {
+  const removed = asRemover(into, async (owner) => {
     const leased = () => leasedVersions(into, LEASE_TTL_MS);
     if ((await leased()).has(entry.version)) return false;
     return (await removeVersion({ directory: into, owner, leased }, entry)) !== 'leased';
   });
+  return writing(into, removed);
 }
