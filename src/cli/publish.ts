@@ -59,11 +59,12 @@ export async function publish(
   // Asked now: the version would be there when prune refuses it.
   if (flags.keep !== undefined && flags.keep < 2) throw invalid(`--keep ${flags.keep}: must be 2 or more`);
   using view = flags.quiet === true ? null : new ProgressView(io.err);
+  const say = (text: string) => (view === null ? io.err.write(`${text}\n`) : view.line(text));
   using interrupts = new Interrupts({
     source,
     exit,
     begun: () => false,
-    say: (text) => (view === null ? io.err.write(`${text}\n`) : view.line(text)),
+    say,
     waiting: 'still removing what was written; a third signal leaves it for the next publisher to remove',
   });
   view?.event({ kind: 'phase', phase: 'opening' });
@@ -71,6 +72,7 @@ export async function publish(
   const published = await publishVersion(weights, {
     ...options,
     signal: interrupts.signal,
+    onNote: say,
     onProgress: (bytes, totalBytes) => view?.event({ kind: 'progress', phase: 'writing', bytes, totalBytes }),
   });
   const elapsedMs = performance.now() - startedMs;

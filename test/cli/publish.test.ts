@@ -67,6 +67,18 @@ describe('weightcast publish', () => {
     expect([kind, digest]).toEqual(['full', (await readManifest(join(into, 'step_2'))).digest]);
   });
 
+  test('says that a delta is not compressed where libzstd is not installed, and what to do', async () => {
+    // Found before the system's, and not a library: as if there were none.
+    await writeFile(join(folder, 'libzstd.so.1'), 'none');
+    const next = join(folder, 'next');
+    await writeTinyModel(next, { seed: 1 });
+    await publish('--version', '0', '--quiet');
+    const args = ['publish', next, '--into', into, '--version', '1', '--delta'];
+    const { code, err } = await weightcast(args, { LD_LIBRARY_PATH: folder });
+    expect([code, err]).toEqual([0, expect.stringMatching(/libzstd is not installed.*libzstd1/)]);
+    expect((await readManifest(join(into, 'step_1'))).kind).toBe('delta');
+  });
+
   test('is quiet', async () => {
     const { code, out, err } = await publish(
       '--version',

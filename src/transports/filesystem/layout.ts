@@ -5,6 +5,7 @@
  *     .weightcast/partial-<nonce>-step_<version>/  being written
  *     .weightcast/trash-<nonce>-step_<version>/    being removed
  *     .weightcast/owner-<nonce>.json               who does either
+ *     .weightcast/manifest-<nonce>-step_<version>.json  of a version that is being removed where nothing can be renamed
  *     .weightcast/leases/                          who reads what
  */
 import { randomBytes } from 'node:crypto';
@@ -18,6 +19,7 @@ export const LEASES_FOLDER = join(OWN_FOLDER, 'leases');
 const STEP = /^step_(0|[1-9]\d{0,15})$/;
 const NONCE = /^[0-9a-f]{16}$/;
 const LEFTOVER = /^(partial|trash)-([0-9a-f]{16})-step_(0|[1-9]\d{0,15})$/;
+const KEPT_MANIFEST = /^manifest-([0-9a-f]{16})-step_(0|[1-9]\d{0,15})\.json$/;
 const OWNER = /^owner-([0-9a-f]{16})\.json$/;
 /** In a version's folder itself, where nothing can be renamed. */
 const STEP_OWNER = /^weightcast-owner-([0-9a-f]{16})\.json$/;
@@ -65,6 +67,15 @@ export function parseLeftover(name: string): Leftover | null {
   const version = safe(match?.[3]);
   if (match === null || version === null) return null;
   return { kind: match[1] as Leftover['kind'], nonce: match[2] as string, version };
+}
+
+/** Path of the manifest of a version that the owner with this nonce removes, until it is known that nobody reads it. */
+export function keptManifest(directory: string, nonce: string, version: number): string {
+  return join(directory, OWN_FOLDER, `manifest-${nonce}-${stepName(version)}.json`);
+}
+
+export function nonceOfKeptManifest(name: string): string | null {
+  return KEPT_MANIFEST.exec(name)?.[1] ?? null;
 }
 
 export function ownerName(nonce: string): string {

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { mkdir, readdir, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
@@ -96,6 +97,20 @@ describe('a lease', () => {
       await expect(takeLease(directory, 7, there)).rejects.toMatchObject({ code: 'WC_FILE_WRITE' });
     }));
 });
+
+test('what somebody asked for the time with, and died, is swept too', () =>
+  withDirectory(async (directory) => {
+    await mkdir(leaseFolder(directory), { recursive: true });
+    const probes = [randomUUID(), randomUUID()].map((id) =>
+      join(leaseFolder(directory), `.weightcast-${id}`),
+    );
+    for (const path of probes) await writeFile(path, '');
+    await age(probes[0] as string, 601_000);
+    expect(await leasedVersions(directory, LONG_MS)).toEqual(new Set());
+    await sweepLeases(directory, 60_000);
+    await expect(stat(probes[0] as string)).rejects.toThrow('ENOENT');
+    await stat(probes[1] as string);
+  }));
 
 test('names of others in the folder hold nothing', () =>
   withDirectory(async (directory) => {

@@ -10,8 +10,9 @@ import { openDraft } from '../publish/draft.js';
 import type { Publication, PublishOptions } from '../publish/publish.js';
 import { smallFiles } from '../publish/small-files.js';
 import type { OpenedSource } from '../publish/source.js';
+import { requireSpace } from '../publish/space.js';
 import { versionDigestSteps } from '../version-digest.js';
-import { type DeltaBase, digestsOf } from './base.js';
+import { type BaseTensor, type DeltaBase, digestsOf } from './base.js';
 import { DELTA_NOTE_NAME, deltaName } from './names.js';
 import { baseOf, byName, elementBytesOf } from './pairs.js';
 
@@ -19,6 +20,13 @@ interface FileTensor extends Omit<ManifestTensor, 'sha256'> {
   readonly path: string;
   readonly offset: number;
 }
+
+const NO_ZSTD =
+  'libzstd is not installed here: the changes are stored uncompressed, which takes about a third more; readers need no libzstd for them. Install libzstd1 ' +
+  '(libzstd), or set WEIGHTCAST_ZSTD_LIBRARY to the path of libzstd.so.1';
+/** Of the index (docs/delta-format.md). */
+const BLOCK_BYTES = 2 ** 20;
+const INDEX_BYTES = { entry: 16, block: 8 };
 
 /**
  * Publishes `from` as a delta of `base`. Without libzstd the changes are stored as they are, which takes about a third more.
@@ -55,6 +63,10 @@ export async function publishDelta(
     },
   });
   const codec = native().zstd() === null ? 'none' : 'zstd';
+  if (codec === 'none') options.onNote?.(NO_ZSTD);
+  const known = byName(base.tensors);
+  const bases = next.map((tensor) => baseOf(tensor, known));
+  await requireSpace(options.directory, { files: [leastBytes(next, bases)], tensors: next.length });
   const { files, write } = smallFiles(draft, signal);
   const name = deltaName(draft.nameNonce);
   await write(DELTA_NOTE_NAME, noteOf(name, codec, base));
@@ -64,7 +76,7 @@ export async function publishDelta(
     if (before.get(companion.name)?.sha256 !== sha256Of(bytes)) await write(companion.name, bytes);
   }
   const started = performance.now();
-  const job = encodeJob(next, { from, base, deltaPath: draft.path(name), codec, sync: fsync });
+  const job = encodeJob(next, { from, base, bases, deltaPath: draft.path(name), codec, sync: fsync });
   const encoded = await jobResult(
     () =>
       native().encodeDelta(job, onProgress === undefined ? null : (bytes) => onProgress(bytes, totalBytes)),
@@ -102,6 +114,15 @@ export async function publishDelta(
   return { version, path, manifest, byteLength, swept: draft.swept, stats };
 }
 
+/** How little a delta can have: what is based on nothing is stored whole. How much changed is known only once it is encoded. */
+function leastBytes(next: readonly FileTensor[], bases: readonly unknown[]): number {
+  const bytes = next.map(({ byteLength }, i) => {
+    const index = INDEX_BYTES.entry + INDEX_BYTES.block * Math.ceil(byteLength / BLOCK_BYTES);
+    return index + (bases[i] === null ? byteLength : 0);
+  });
+  return bytes.reduce((sum, each) => sum + each, 0);
+}
+
 function noteOf(file: string, codec: string, { version, digest }: DeltaBase): Buffer {
   const note = { format: 'weightcast-delta', format_version: 1, file, codec, base: { version, digest } };
   return Buffer.from(`${JSON.stringify(note, null, 2)}\n`);
@@ -110,17 +131,17 @@ function noteOf(file: string, codec: string, { version, digest }: DeltaBase): Bu
 interface Encoding extends Pick<EncodeDeltaJob, 'deltaPath' | 'codec' | 'sync'> {
   readonly from: OpenedSource;
   readonly base: DeltaBase;
+  /** Of each tensor. */
+  readonly bases: readonly (BaseTensor | null)[];
 }
 
 function encodeJob(
   next: readonly FileTensor[],
-  { from, base, deltaPath, codec, sync }: Encoding,
+  { from, base, bases, deltaPath, codec, sync }: Encoding,
 ): EncodeDeltaJob {
   const sizes = new Map([...base.files, ...from.files].map(({ path, byteLength }) => [path, byteLength]));
   const files = [...sizes.keys()];
   const index = new Map(files.map((path, i) => [path, i]));
-  const before = byName(base.tensors);
-  const bases = next.map((tensor) => baseOf(tensor, before));
   return {
     files,
     fileSizes: Float64Array.from(sizes.values()),

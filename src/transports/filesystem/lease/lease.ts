@@ -4,6 +4,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { WeightcastError } from '../../../errors.js';
 import { newNonce } from '../layout.js';
+import { writeError } from '../publish/durable.js';
 import { LEASE_TTL_MS, leaseFolder, leaseName } from './place.js';
 
 export interface LeaseOptions {
@@ -76,7 +77,10 @@ export class Lease implements AsyncDisposable {
     } catch (error) {
       // Object-store mounts overwrite nothing: another one takes its place. Also where it was swept.
       const path = join(this.#folder, leaseName(this.#version, newNonce()));
-      await writeLease(path, 'wx');
+      await writeLease(path, 'wx').catch(async (cause: unknown) => {
+        await rm(path, { force: true }).catch(() => undefined);
+        throw cause;
+      });
       await rm(this.#path, { force: true }).catch(() => undefined);
       this.#path = path;
       return (error as NodeJS.ErrnoException).code !== 'ENOENT';
@@ -117,11 +121,9 @@ export async function takeLease(directory: string, version: number, options: Lea
       await writeLease(path, 'wx');
     });
   } catch (cause) {
-    throw new WeightcastError('WC_FILE_WRITE', `${path}: ${(cause as Error).message}`, {
-      cause,
-      details: { path, code: (cause as NodeJS.ErrnoException).code ?? null },
-      remedy: `Let this user write to ${folder}, or read without a lease where no retention runs.`,
-    });
+    await rm(path, { force: true }).catch(() => undefined);
+    const remedy = `Let this user write to ${folder}, or read without a lease where no retention runs.`;
+    throw writeError(path, cause, remedy);
   }
   return new Lease({ folder, version, path, takenMs }, options);
 }

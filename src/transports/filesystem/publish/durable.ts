@@ -59,7 +59,7 @@ export async function writing<T>(path: string, work: Promise<T>): Promise<T> {
   }
 }
 
-export function writeError(path: string, cause: unknown): unknown {
+export function writeError(path: string, cause: unknown, remedy?: string): unknown {
   if (cause instanceof WeightcastError) return cause;
   const { code, errno, message } = cause as NodeJS.ErrnoException;
   if (typeof code !== 'string') return cause;
@@ -70,6 +70,7 @@ export function writeError(path: string, cause: unknown): unknown {
     {
       cause,
       details: { path, errnoName },
+      ...(remedy === undefined ? {} : { remedy }),
     },
   );
 }

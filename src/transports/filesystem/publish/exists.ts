@@ -31,7 +31,7 @@ export async function manifestOf(step: string): Promise<Manifest | null> {
 }
 
 /** How a manifest that was written to its end ends; no part of one does. */
-const END = '\n}\n';
+export const END_OF_MANIFEST = '\n}\n';
 
 /**
  * Whether a version has been published into the folder. A manifest that was only begun is none: its writer may have died. What it says is not looked at,
@@ -41,9 +41,9 @@ export async function isPublished(step: string): Promise<boolean> {
   try {
     await using file = await open(join(step, MANIFEST_NAME), 'r');
     const { size } = await file.stat();
-    const end = Buffer.alloc(END.length);
+    const end = Buffer.alloc(END_OF_MANIFEST.length);
     await file.read(end, 0, end.length, Math.max(0, size - end.length));
-    return end.toString('latin1') === END;
+    return end.toString('latin1') === END_OF_MANIFEST;
   } catch (error) {
     // Also one that can't be read is somebody's.
     return !['ENOENT', 'ENOTDIR', 'ESTALE'].includes(String((error as NodeJS.ErrnoException).code));

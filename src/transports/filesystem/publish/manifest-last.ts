@@ -19,6 +19,7 @@ import { codeOf, makeFolder, syncFolder, writeNew, writing } from './durable.js'
 import { existsError, isPublished } from './exists.js';
 import { mark } from './marker.js';
 import { clockOf, encodeOwner, isLeftOver, mtimeMs, type Owner, readOwner } from './owner.js';
+import { restoreIfLeased } from './undo.js';
 
 export async function openManifestLast(place: DraftPlace): Promise<Draft> {
   const { directory, version, owner, publisher, swept, sync } = place;
@@ -80,16 +81,21 @@ export async function openManifestLast(place: DraftPlace): Promise<Draft> {
 }
 
 /**
- * Goes into a version's folder as its writer, and removes what dead ones left in it.
+ * Goes into a version's folder as its writer, and removes what dead ones left in it; what one of them was about to remove, and somebody reads, comes back.
  *
  * @throws WeightcastError WC_PUBLISH_EXISTS, WC_PUBLISH_BUSY when somebody else came first, WC_FILE_WRITE
  */
 export async function enterStep(directory: string, owner: Owner, graceMs: number): Promise<void> {
   const step = stepFolder(directory, owner.version);
   const mine = stepOwnerName(owner.nonce);
-  await writing(step, makeFolder(step, false));
+  const sayWhoIsThere = async () => {
+    await makeFolder(step, false);
+    await writeNew(join(step, mine), encodeOwner(owner), false);
+  };
   try {
-    await writing(step, writeNew(join(step, mine), encodeOwner(owner), false));
+    // Whoever leaves takes an empty folder with him.
+    const again = (error: unknown) => (codeOf(error) === 'ENOENT' ? sayWhoIsThere() : Promise.reject(error));
+    await writing(step, sayWhoIsThere().catch(again));
     const names = (await readdir(step)).filter((name) => name !== mine);
     if (await isPublished(step)) throw await existsError(step);
     const owners = names.filter((name) => nonceOfStepOwner(name) !== null);
@@ -103,6 +109,8 @@ export async function enterStep(directory: string, owner: Owner, graceMs: number
     for (const name of alive) if (await cameFirst(step, name, mine)) throw busyError(step);
     // Somebody who came later may write a file of the same name once this one has seen that and given up: nothing is removed under him.
     if (alive.length > 0) return;
+    const nonces = owners.flatMap((name) => nonceOfStepOwner(name) ?? []);
+    if (await restoreIfLeased(directory, owner.version, nonces)) throw await existsError(step);
     await removeAll(
       step,
       names.filter((name) => !owners.includes(name)),

@@ -3,8 +3,8 @@ import { open, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { type Holder, holderSchema, lifeOf, thisProcess } from '../../../holder.js';
+import { askedOfFileSystem, type TimeIn } from '../clock.js';
 import { isVersion, OWN_FOLDER } from '../layout.js';
-import { fileSystemNow } from '../prime-rl/orchestrator.js';
 import { writing } from './durable.js';
 
 /** Milliseconds after which what nobody has written to is left over, when its owner can't be seen from here. */
@@ -54,9 +54,14 @@ export interface Clock {
   readonly graceMs: number;
 }
 
-export async function clockOf(directory: string, graceMs: number, me: Holder): Promise<Clock> {
+export async function clockOf(
+  directory: string,
+  graceMs: number,
+  me: Holder,
+  timeIn: TimeIn = askedOfFileSystem,
+): Promise<Clock> {
   const own = join(directory, OWN_FOLDER);
-  return { me, graceMs, nowMs: await writing(own, fileSystemNow(own)) };
+  return { me, graceMs, nowMs: await writing(own, timeIn(own)) };
 }
 
 /**

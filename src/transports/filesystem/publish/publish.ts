@@ -40,6 +40,8 @@ export interface PublishOptions {
   readonly anchorEvery?: number | undefined;
   /** Milliseconds after which what an unreachable publisher has left is swept; default an hour. */
   readonly graceMs?: number | undefined;
+  /** Told what is worse than it could be: a delta that can't be compressed. */
+  readonly onNote?: ((text: string) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((bytes: number, totalBytes: number) => void) | undefined;
 }

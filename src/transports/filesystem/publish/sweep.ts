@@ -1,11 +1,13 @@
 /** Removes what publishers that died have left, and finishes the version that one had published without its marker. */
-import { readdir, rm } from 'node:fs/promises';
+import { readdir, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasCode } from '../../../errors.js';
 import { thisProcess } from '../../../holder.js';
+import { askedOfFileSystem, byOwnClock, isProbe } from '../clock.js';
 import {
   leftoverFolder,
   newNonce,
+  nonceOfKeptManifest,
   nonceOfOwner,
   OWN_FOLDER,
   ownerName,
@@ -29,13 +31,10 @@ import {
   readOwner,
 } from './owner.js';
 
-/** By which somebody asked for the file system's time, and died before he removed it. */
-const PROBE = /^\.weightcast-[0-9a-f-]{36}$/;
-
 export interface SweepOptions {
   /** Milliseconds after which what nobody has written to is left over, when its owner can't be seen from here. Default an hour. */
   readonly graceMs?: number | undefined;
-  /** Only says what would be removed. */
+  /** Only says what would be removed, as far as this machine's clock can tell, and writes nothing. */
   readonly dryRun?: boolean | undefined;
 }
 
@@ -56,13 +55,14 @@ export async function sweepLeftovers(
   });
   const found = names.flatMap((name) => {
     const leftover = parseLeftover(name);
-    const nonce = leftover?.nonce ?? nonceOfOwner(name);
+    const nonce = leftover?.nonce ?? nonceOfOwner(name) ?? nonceOfKeptManifest(name);
     // What is being removed is the business of retention.
     return nonce === null || leftover?.kind === 'trash' ? [] : [{ nonce, leftover }];
   });
-  const probes = names.filter((name) => PROBE.test(name)).map((name) => join(own, name));
+  const probes = names.filter(isProbe).map((name) => join(own, name));
   if (found.length === 0 && probes.length === 0) return [];
-  const clock = await clockOf(directory, options.graceMs ?? GRACE_MS, await thisProcess());
+  const timeIn = options.dryRun === true ? byOwnClock : askedOfFileSystem;
+  const clock = await clockOf(directory, options.graceMs ?? GRACE_MS, await thisProcess(), timeIn);
   const removed: string[] = [];
   for (const probe of probes) {
     if (clock.nowMs - (await mtimeMs(probe)) <= clock.graceMs) continue;
@@ -73,7 +73,9 @@ export async function sweepLeftovers(
     const partials = found
       .flatMap((each) => (each.nonce === nonce && each.leftover !== null ? [each.leftover] : []))
       .map((leftover) => leftoverFolder(directory, leftover));
-    removed.push(...(await sweepOne({ directory, nonce, partials, clock, dryRun: options.dryRun ?? false })));
+    const kept = names.filter((name) => nonceOfKeptManifest(name) === nonce).map((name) => join(own, name));
+    const { dryRun = false } = options;
+    removed.push(...(await sweepOne({ directory, nonce, partials, kept, clock, dryRun })));
   }
   return removed;
 }
@@ -82,25 +84,33 @@ interface Suspect {
   readonly directory: string;
   readonly nonce: string;
   readonly partials: readonly string[];
+  /** Manifests of what it was removing. */
+  readonly kept: readonly string[];
   readonly clock: Clock;
   readonly dryRun: boolean;
 }
 
-async function sweepOne({ directory, nonce, partials, clock, dryRun }: Suspect): Promise<readonly string[]> {
+async function sweepOne(suspect: Suspect): Promise<readonly string[]> {
+  const { directory, nonce, partials, kept, clock, dryRun } = suspect;
   const ownerPath = join(directory, OWN_FOLDER, ownerName(nonce));
   const owner = await readOwner(ownerPath);
   const steps = owner === null ? [] : [stepFolder(directory, owner.version)];
-  if (!(await isLeftOver(owner, [ownerPath, ...partials, ...steps], clock))) return [];
+  if (!(await isLeftOver(owner, [ownerPath, ...partials, ...kept, ...steps], clock))) return [];
   const unfinished = owner === null ? null : await unfinishedStep(directory, owner);
   const removed = [...partials, ...(unfinished === null ? [] : [unfinished])];
   if (dryRun) return removed;
   for (const partial of partials) await rm(partial, { recursive: true, force: true });
+  let left = unfinished;
   if (owner !== null) {
-    if (unfinished !== null && !(await cleaned(directory, owner.version, clock))) return partials;
+    if (left !== null && !(await cleaned(directory, owner.version, clock))) {
+      if (!(await isPublished(left))) return partials;
+      left = null;
+    }
     await finish(directory, owner);
   }
+  for (const path of kept) await rm(path, { force: true });
   await rm(ownerPath, { force: true });
-  return removed;
+  return left === unfinished ? removed : partials;
 }
 
 /** The folder in which this owner wrote files, and no manifest. */
@@ -110,7 +120,7 @@ async function unfinishedStep(directory: string, { nonce, version }: Owner): Pro
   return (await isPublished(step)) ? null : step;
 }
 
-/** @returns false when somebody writes that version now: he has done it, or will */
+/** @returns false when somebody else is at that version now, or it is one again */
 async function cleaned(directory: string, version: number, clock: Clock): Promise<boolean> {
   const owner = await newOwner(newNonce(), version);
   const ownerPath = join(directory, OWN_FOLDER, ownerName(owner.nonce));
@@ -118,8 +128,9 @@ async function cleaned(directory: string, version: number, clock: Clock): Promis
     // As a publisher does: who sweeps may die over it too.
     await writeNew(ownerPath, encodeOwner(owner), false);
     await enterStep(directory, owner, clock.graceMs);
-    await leaveStep(stepFolder(directory, version), owner, []);
-    return true;
+    const step = stepFolder(directory, version);
+    await leaveStep(step, owner, []);
+    return !(await isThere(step));
   } catch (error) {
     if (hasCode(error, 'WC_PUBLISH_BUSY') || hasCode(error, 'WC_PUBLISH_EXISTS')) return false;
     throw error;
@@ -128,15 +139,21 @@ async function cleaned(directory: string, version: number, clock: Clock): Promis
   }
 }
 
-/** A version is one once its manifest is there: its marker is only late. */
+/** A version is one once its manifest is there: its marker is only late. A folder in which nothing is goes. */
 async function finish(directory: string, { nonce, version }: Owner): Promise<void> {
   const step = stepFolder(directory, version);
   const manifest = await manifestOf(step);
-  if (manifest?.publisher.nonce !== nonce) return;
-  await syncFolder(step);
-  await syncFolder(directory);
-  await mark(step, manifest.kind, true).catch((error: unknown) => {
-    if (codeOf(error) !== 'EEXIST' && codeOf(error) !== 'ENOENT') throw error;
-  });
+  if (manifest === null) {
+    // Empty: it died before it had written there, or after it had removed all.
+    await rmdir(step).catch(() => undefined);
+    return;
+  }
+  if (manifest.publisher.nonce === nonce) {
+    await syncFolder(step);
+    await syncFolder(directory);
+    await mark(step, manifest.kind, true).catch((error: unknown) => {
+      if (codeOf(error) !== 'EEXIST' && codeOf(error) !== 'ENOENT') throw error;
+    });
+  }
   await rm(join(step, stepOwnerName(nonce)), { force: true });
 }

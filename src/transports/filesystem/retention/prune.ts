@@ -3,10 +3,11 @@ import { lstat, mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { asWeightcastError, WeightcastError } from '../../../errors.js';
 import { thisProcess } from '../../../holder.js';
+import { askedOfFileSystem, byOwnClock, type TimeIn } from '../clock.js';
 import { OWN_FOLDER } from '../layout.js';
 import { leasedVersions, sweepLeases } from '../lease/live.js';
 import { LEASE_TTL_MS, leaseFolder } from '../lease/place.js';
-import { fileSystemNow } from '../prime-rl/orchestrator.js';
+import { writeError } from '../publish/durable.js';
 import { GRACE_MS } from '../publish/owner.js';
 import { sweepLeftovers } from '../publish/sweep.js';
 import { filesOfManifest } from '../published/files.js';
@@ -22,7 +23,7 @@ export interface PruneOptions {
   readonly keepEvery?: number | undefined;
   /** Milliseconds: younger versions stay. Default 60,000. */
   readonly graceMs?: number | undefined;
-  /** Only says what would go. */
+  /** Only says what would go, and writes nothing: it goes by this machine's clock then, prune itself by that of the file system. */
   readonly dryRun?: boolean | undefined;
   /** Stops between two versions. */
   readonly signal?: AbortSignal | undefined;
@@ -69,17 +70,18 @@ export async function prune(directory: string, options: PruneOptions = {}): Prom
     return { directory: full, dryRun, removed: [], kept: [], untouched, failed: [], swept: [] };
   }
   try {
-    await mkdir(leaseFolder(full), { recursive: true });
+    if (!dryRun) await mkdir(leaseFolder(full), { recursive: true });
     const as = dryRun ? withoutFile : asRemover;
+    const timeIn = dryRun ? byOwnClock : askedOfFileSystem;
     return await as(full, (owner) => {
       const ttlMs = options.leaseTtlMs ?? LEASE_TTL_MS;
-      const leased = () => leasedVersions(full, ttlMs);
-      const work = { ...options, policy, dryRun, ttlMs, published: survey.published, untouched };
+      const leased = () => leasedVersions(full, ttlMs, timeIn);
+      const work = { ...options, policy, dryRun, ttlMs, timeIn, published: survey.published, untouched };
       return carryOut({ directory: full, owner, leased }, work);
     });
   } catch (error) {
     signal?.throwIfAborted();
-    throw asWeightcastError(error, 'WC_FILE_WRITE');
+    throw asWeightcastError(writeError(full, error), 'WC_FILE_WRITE');
   }
 }
 
@@ -87,14 +89,15 @@ interface Work extends PruneOptions {
   readonly policy: RetentionPolicy;
   readonly dryRun: boolean;
   readonly ttlMs: number;
+  readonly timeIn: TimeIn;
   readonly published: readonly PublishedEntry[];
   readonly untouched: readonly { readonly path: string; readonly reason: string }[];
 }
 
 async function carryOut(remover: Remover, work: Work): Promise<PruneReport> {
   const { directory, leased } = remover;
-  const { dryRun, policy, signal, ttlMs } = work;
-  const nowMs = await fileSystemNow(leaseFolder(directory));
+  const { dryRun, policy, signal, ttlMs, timeIn } = work;
+  const nowMs = await timeIn(leaseFolder(directory));
   const clock = { me: await thisProcess(), nowMs, graceMs: GRACE_MS };
   const swept = [
     ...(await sweepTrash(directory, { leased, clock, dryRun })),
@@ -138,7 +141,8 @@ async function carryOut(remover: Remover, work: Work): Promise<PruneReport> {
     try {
       const removal = dryRun ? 'removed' : await removeVersion(remover, entry);
       if (removal !== 'removed') return removal;
-    } catch (error) {
+    } catch (thrown) {
+      const error = writeError(entry.path, thrown);
       failed.push({ path: entry.path, reason: error instanceof Error ? error.message : String(error) });
       return 'untouched';
     }

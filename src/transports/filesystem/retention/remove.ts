@@ -2,6 +2,7 @@
 import { readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
+  keptManifest,
   leftoverFolder,
   MANIFEST_NAME,
   nonceOfStepOwner,
@@ -10,10 +11,11 @@ import {
   stepFolder,
   stepOwnerName,
 } from '../layout.js';
-import { type Manifest, readManifest, writeManifest } from '../manifest.js';
+import { type Manifest, readManifest } from '../manifest.js';
 import { MARKERS } from '../prime-rl/markers.js';
 import { writeNew } from '../publish/durable.js';
 import { encodeOwner, type Owner } from '../publish/owner.js';
+import { keepManifest, restoreManifest } from '../publish/undo.js';
 import { filesOfManifest, isGone } from '../published/files.js';
 import type { PublishedEntry } from '../published/list.js';
 
@@ -59,10 +61,16 @@ async function renameAway({ directory, owner, leased }: Remover, entry: Publishe
   const { version, path } = entry;
   const trash = leftoverFolder(directory, { kind: 'trash', nonce: owner.nonce, version });
   if (!(await moved(path, trash))) return 'gone';
-  const isOther = !(await isSame(trash, entry));
-  if (isOther || (await leased()).has(version)) {
-    // Where somebody published that version anew, its readers read the new one.
-    if (await moved(trash, path)) return isOther ? 'gone' : 'leased';
+  try {
+    const isOther = !(await isSame(trash, entry));
+    if (isOther || (await leased()).has(version)) {
+      // Where somebody published that version anew, its readers read the new one.
+      if (await moved(trash, path)) return isOther ? 'gone' : 'leased';
+    }
+  } catch (error) {
+    // Nobody knows who reads it.
+    await moved(trash, path);
+    throw error;
   }
   await removeTrash(trash);
   return 'removed';
@@ -96,32 +104,40 @@ async function moved(from: string, to: string): Promise<boolean> {
 }
 
 async function removeInPlace({ directory, owner, leased }: Remover, entry: PublishedEntry): Promise<Removal> {
-  const { version, path, manifest } = entry;
+  const { version, path } = entry;
+  const mine = { ...owner, version };
   // As a publisher that is at work: if this process dies, what remains is left over, and swept.
-  const owners = [
-    join(directory, OWN_FOLDER, ownerName(owner.nonce)),
-    join(path, stepOwnerName(owner.nonce)),
-  ];
-  const mine = encodeOwner({ ...owner, version });
+  const owners = [join(directory, OWN_FOLDER, ownerName(mine.nonce)), join(path, stepOwnerName(mine.nonce))];
+  const kept = keptManifest(directory, mine.nonce, version);
+  let state: 'whole' | 'without manifest' | 'half' = 'whole';
   try {
-    for (const place of owners) await writeNew(place, mine, false);
+    for (const place of owners) await writeNew(place, encodeOwner(mine), false);
     if (!(await isSame(path, entry))) return 'gone';
+    await keepManifest(directory, mine);
     await rm(join(path, MANIFEST_NAME));
-    if ((await leased()).has(version)) {
-      await writeManifest(path, manifest, { sync: true });
-      return 'leased';
-    }
+    state = 'without manifest';
+    if ((await leased()).has(version)) return 'leased';
+    // The decision: from here on nobody brings it back.
+    await rm(kept);
+    state = 'half';
     const foreign = new Set(await foreignFiles(entry));
     // Markers first: nobody is sent to a folder that is not whole.
     const names = (await readdir(path)).filter((name) => !foreign.has(name) && !isOwnersFile(name));
     for (const name of [...MARKERS, ...names]) await rm(join(path, name), { force: true });
+    state = 'whole';
     return 'removed';
   } catch (error) {
-    if (isGone(error)) return 'gone';
+    if (state === 'whole' && isGone(error)) return 'gone';
     throw error;
   } finally {
-    for (const place of owners.reverse()) await rm(place, { force: true });
-    await removeIfEmpty(path);
+    if (state === 'without manifest' && (await restoreManifest(directory, mine))) state = 'whole';
+    // Whose it is must be known while it is neither a version nor gone.
+    if (state === 'whole') {
+      const [central, inStep] = owners as [string, string];
+      for (const place of [kept, inStep]) await rm(place, { force: true });
+      await removeIfEmpty(path);
+      await rm(central, { force: true });
+    }
   }
 }
 

@@ -1,8 +1,9 @@
 /** What prunes that died have left: versions that were renamed away, and neither removed nor put back. */
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { WeightcastError } from '../../../errors.js';
 import { leftoverFolder, newNonce, OWN_FOLDER, parseLeftover } from '../layout.js';
-import { writeNew } from '../publish/durable.js';
+import { writeNew, writing } from '../publish/durable.js';
 import { type Clock, encodeOwner, isLeftOver, newOwner, type Owner, readOwner } from '../publish/owner.js';
 import { type Remover, removeTrash, restoreTrash } from './remove.js';
 
@@ -17,12 +18,18 @@ export async function withoutFile<T>(_: string, work: (owner: Owner) => Promise<
   return work(await newOwner(newNonce(), 0));
 }
 
+/** Removing is what makes room. Without the file others go by the age of what they find. */
+function unlessFull(error: unknown): void {
+  const { errnoName } = (error as WeightcastError).details;
+  if (errnoName !== 'ENOSPC' && errnoName !== 'EDQUOT') throw error;
+}
+
 /** Says that this process removes versions, for as long as `work` lasts. */
 export async function asRemover<T>(directory: string, work: (owner: Owner) => Promise<T>): Promise<T> {
   const owner = await newOwner(newNonce(), 0);
   const path = removerPath(directory, owner.nonce);
-  await writeNew(path, encodeOwner(owner), false);
   try {
+    await writing(path, writeNew(path, encodeOwner(owner), false)).catch(unlessFull);
     return await work(owner);
   } finally {
     await rm(path, { force: true });
