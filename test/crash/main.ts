@@ -1,7 +1,7 @@
 /**
- * The crash harness: `npm run test:crash [-- --sample N] [--only TEXT]`. A process that publishes is killed at every call by which it changes
- * the directory, and halfway through every write; then ENOSPC, EIO and EDQUOT are answered at every call that can say so, and short writes at every write.
- * After each, what the directory holds is judged: see publish.ts. `--sample` takes so many points of each kind instead of all, `--only` the scenarios
+ * The crash harness: `npm run test:crash [-- --sample N] [--only TEXT]`. A process that publishes (in full, or a delta), follows or prunes is killed at every
+ * call by which it changes the directory, and halfway through every write; then ENOSPC, EIO and EDQUOT are answered at every call that can say so, and short
+ * writes at every write. After each, what the directory holds is judged: see publish.ts, follow.ts and prune.ts. `--sample` takes so many points of each kind instead of all, `--only` the scenarios
  * whose name has the text, `--act` the faults.
  */
 import { existsSync } from 'node:fs';
@@ -11,8 +11,11 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Children } from './child.js';
 import type { Fault } from './control.js';
+import { undisturbedDelta } from './delta.js';
+import { followScenario } from './follow.js';
 import { pointsOf } from './points.js';
 import { buildPreload } from './preload/build.js';
+import { pruneScenarios } from './prune.js';
 import { COMMIT_MODES, publishScenario, sweepScenario, undisturbed } from './publish.js';
 import type { Scenario } from './scenario.js';
 import { strike } from './strike.js';
@@ -21,6 +24,9 @@ import { strike } from './strike.js';
 const SHARDS = 52;
 /** Enough for shards that are written at the same time. */
 const FEW_SHARDS = 6;
+/** Each is a write of its own in a delta. */
+const TENSORS = 24;
+const FEW_TENSORS = 4;
 
 const { values } = parseArgs({
   options: {
@@ -67,7 +73,10 @@ async function scenarios(library: string): Promise<Scenario[]> {
     all.push(publishScenario(await undisturbed(root, commit, SHARDS)));
     const small = await undisturbed(join(root, 'small'), commit, FEW_SHARDS);
     all.push(await sweepScenario(join(root, 'small'), small, library));
+    all.push(publishScenario(await undisturbedDelta(root, commit, TENSORS)));
+    all.push(...(await pruneScenarios(root, commit, { library, tensors: FEW_TENSORS })));
   }
+  all.push(await followScenario(root, FEW_TENSORS));
   return all.filter(({ name }) => name.includes(values.only ?? ''));
 }
 

@@ -7,21 +7,31 @@ import { sweepLeftovers } from '../../src/transports/filesystem/publish/sweep.js
 import { madeTensor, writeCheckpoint } from '../peers/support/checkpoint.js';
 import { Children, type Outcome } from './child.js';
 import { NO_FAULT } from './control.js';
-import { type Scenario, withDirectory } from './scenario.js';
-import { acceptedDigest, filesOf, NAMELESS, type Tree, treeOf } from './see.js';
+import { age, type Scenario, withDirectory } from './scenario.js';
+import {
+  acceptedDigest,
+  difference,
+  filesOf,
+  NAMELESS,
+  sameTree,
+  type Tree,
+  treeOf,
+  withoutLeases,
+} from './see.js';
 
 export const COMMIT_MODES = ['rename', 'manifest-last'] as const;
 export type CommitMode = (typeof COMMIT_MODES)[number];
 
-const OLD = 1;
-const NEW = 2;
-const TENSOR_BYTES = 4096;
+export const OLD = 1;
+export const NEW = 2;
+export const TENSOR_BYTES = 4096;
 
 /** What a directory is like before and after a publication that nobody disturbs. */
 export interface Expected {
-  readonly commit: CommitMode;
+  readonly what: string;
   readonly source: string;
-  readonly shardBytes: number;
+  /** Of the publication. */
+  readonly options: { readonly commit: CommitMode; readonly shardBytes?: number; readonly delta?: boolean };
   /** With version 1 in it. */
   readonly template: string;
   readonly before: Tree;
@@ -47,18 +57,21 @@ export async function undisturbed(root: string, commit: CommitMode, shards: numb
   const shardBytes = TENSOR_BYTES;
   const second = await publish(source, { directory: clean, version: NEW, commit, shardBytes });
   const digests = { [OLD]: first.manifest.digest as string, [NEW]: second.manifest.digest as string };
-  return { commit, source, shardBytes, template, before, after: await treeOf(clean), digests };
+  const options = { commit, shardBytes };
+  return { what: 'publish', source, options, template, before, after: await treeOf(clean), digests };
 }
 
 /** Publishes version 2 beside version 1. */
 export function publishScenario(expected: Expected): Scenario {
-  const { commit, source, shardBytes, template } = expected;
+  const { what, source, options, template } = expected;
   return {
-    name: `publish, ${commit}`,
+    name: `${what}, ${options.commit}`,
     template,
+    // A base is read without a lease where none can be written.
+    mayGoOn: options.delta === true,
     task: (directory) => ({
       task: 'publish',
-      options: { source, directory, version: NEW, commit, shardBytes },
+      options: { source, directory, version: NEW, ...options },
     }),
     judge: (directory, outcome) => judge(directory, { expected, outcome, swept: {} }),
   };
@@ -66,7 +79,7 @@ export function publishScenario(expected: Expected): Scenario {
 
 /** The same where a publisher of that version died before: its leftovers are swept first. */
 export async function sweepScenario(root: string, expected: Expected, library: string): Promise<Scenario> {
-  const { commit } = expected;
+  const { commit } = expected.options;
   const plain = publishScenario(expected);
   const template = join(root, `expected-${commit}`, 'left');
   await cp(plain.template, template, { recursive: true });
@@ -96,7 +109,8 @@ async function judge(
   { expected, outcome, swept }: Pick<Found, 'expected' | 'swept'> & { readonly outcome: Outcome },
 ): Promise<string[]> {
   const wrong: string[] = [];
-  const found = await treeOf(directory);
+  const all = await treeOf(directory);
+  const found = outcome.killed ? withoutLeases(all) : all;
   const whole = sameTree(filesOf(withoutMarks(found), NEW), filesOf(withoutMarks(expected.after), NEW));
   const accepted = await acceptedDigest(directory, NEW);
   if (accepted !== null && !whole) wrong.push('a reader accepts a version that is not whole');
@@ -104,7 +118,7 @@ async function judge(
   if ((await acceptedDigest(directory, OLD)) !== expected.digests[OLD]) wrong.push('version 1 is gone');
   if (accepted === null && `step_${NEW}/STABLE` in found) wrong.push('STABLE is there, and no version');
   const shards = Object.keys(filesOf(found, NEW)).filter((name) => name.endsWith('.safetensors'));
-  if (expected.commit === 'rename' && shards.length > 0 && !whole)
+  if (expected.options.commit === 'rename' && shards.length > 0 && !whole)
     wrong.push('a loader that globs sees some shards');
   wrong.push(...judgeOutcome(outcome, { accepted, found, expected, swept }));
   wrong.push(...(await judgeNext(directory, expected, accepted)));
@@ -140,11 +154,11 @@ function judgeOutcome({ killed, error }: Outcome, { accepted, found, expected, s
 
 /** The next publisher of the same version publishes it, or finds it published; nothing else is left then. */
 async function judgeNext(directory: string, expected: Expected, accepted: string | null): Promise<string[]> {
-  const { source, commit, shardBytes } = expected;
+  const { source, options } = expected;
   const wrong: string[] = [];
   let error: WeightcastError | null = null;
   try {
-    await publish(source, { directory, version: NEW, commit, shardBytes });
+    await publish(source, { directory, version: NEW, ...options });
   } catch (thrown) {
     error = thrown as WeightcastError;
   }
@@ -152,11 +166,12 @@ async function judgeNext(directory: string, expected: Expected, accepted: string
   if (accepted !== null && error?.code !== 'WC_PUBLISH_EXISTS') {
     wrong.push(`the next publisher of what is published: ${error?.code} ${error?.message}`);
   }
-  let left = await treeOf(directory);
+  let left = withoutLeases(await treeOf(directory));
   if (Object.values(left).includes(NAMELESS)) {
     // Left for an hour.
-    await sweepLeftovers(directory, { graceMs: -1 });
-    left = await treeOf(directory);
+    await age(directory);
+    await sweepLeftovers(directory);
+    left = withoutLeases(await treeOf(directory));
   }
   if (!sameTree(left, expected.after))
     wrong.push(`after the next publisher: ${difference(left, expected.after)}`);
@@ -170,13 +185,4 @@ function withoutMarks(tree: Tree): Tree {
   return Object.fromEntries(
     Object.entries(tree).filter(([name]) => !/\/(STABLE|weightcast-owner-NONCE\.json)$/.test(name)),
   );
-}
-
-const sameTree = (a: Tree, b: Tree): boolean => difference(a, b) === difference(a, a);
-
-function difference(found: Tree, expected: Tree): string {
-  const more = Object.keys(found).filter((name) => !(name in expected));
-  const less = Object.keys(expected).filter((name) => !(name in found));
-  const other = Object.keys(found).filter((name) => name in expected && found[name] !== expected[name]);
-  return JSON.stringify({ more, less, other });
 }

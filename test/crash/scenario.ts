@@ -1,6 +1,6 @@
 /** Something that a process does to a directory, and that must be right wherever it is struck. */
 import { randomBytes } from 'node:crypto';
-import { cp, rm } from 'node:fs/promises';
+import { cp, readdir, rm, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Outcome, Task } from './child.js';
 
@@ -8,6 +8,8 @@ export interface Scenario {
   readonly name: string;
   /** What the directory is like before; each strike gets a copy. */
   readonly template: string;
+  /** Whether it may go on without what a full or broken disk refuses; it must be right then. Default: it fails. */
+  readonly mayGoOn?: boolean;
   task(directory: string): Task;
   /** What readers and the next process find afterwards. @returns what is wrong; empty when all is well */
   judge(directory: string, outcome: Outcome): Promise<string[]>;
@@ -26,4 +28,11 @@ export async function withDirectory<T>(
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
+}
+
+/** As if nobody had written to what is of publishers, removers and readers for long: what does not say who died goes by that. */
+export async function age(directory: string): Promise<void> {
+  const own = join(directory, '.weightcast');
+  const names = await readdir(own, { recursive: true }).catch(() => []);
+  for (const name of ['', ...names]) await utimes(join(own, name), 1, 1).catch(() => undefined);
 }

@@ -16,7 +16,8 @@ export async function treeOf(directory: string): Promise<Tree> {
     const name = normal(path.slice(directory.length + 1));
     if (entry.isDirectory()) {
       // Whether the folder of our own is there says nothing.
-      if (name !== '.weightcast' && (await readdir(path)).length === 0) tree[name] = 'an empty folder';
+      if (!/^\.weightcast(\/leases)?$/.test(name) && (await readdir(path)).length === 0)
+        tree[name] = 'an empty folder';
       continue;
     }
     tree[name] = contentOf(name, await readFile(path));
@@ -29,18 +30,38 @@ export const NAMELESS = 'of nobody knows whom';
 
 function contentOf(name: string, bytes: Buffer): string {
   if (name.endsWith('weightcast-manifest.json')) return 'a manifest';
-  if (/^\.weightcast\/owner-/.test(name)) return bytes.toString().endsWith('}\n') ? 'an owner' : NAMELESS;
-  if (name === PROBE) return NAMELESS;
-  const content = name.endsWith('.index.json') ? Buffer.from(normal(bytes.toString())) : bytes;
+  if (/^\.weightcast\/(owner|remover)-/.test(name))
+    return bytes.toString().endsWith('}\n') ? 'an owner' : NAMELESS;
+  if (PROBE.test(name)) return NAMELESS;
+  if (LEASE.test(name)) return 'a lease';
+  const content = /\.index\.json$|weightcast-delta\.json$/.test(name)
+    ? Buffer.from(normal(bytes.toString()))
+    : bytes;
   return createHash('sha256').update(content).digest('hex');
 }
 
-const PROBE = '.weightcast/.weightcast-UUID';
+const PROBE = /^\.weightcast\/(leases\/)?\.weightcast-UUID$/;
+const LEASE = /^\.weightcast\/leases\/step_/;
 
 const normal = (text: string): string =>
   text
     .replace(/(?<![0-9a-f])[0-9a-f]{16}(?![0-9a-f])/g, 'NONCE')
     .replace(/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, 'UUID');
+
+/** Without what readers left that died: it passes. */
+export function withoutLeases(tree: Tree): Tree {
+  return Object.fromEntries(Object.entries(tree).filter(([name]) => !LEASE.test(name)));
+}
+
+/** Whether both have the same files. */
+export const sameTree = (a: Tree, b: Tree): boolean => difference(a, b) === difference(a, a);
+
+export function difference(found: Tree, expected: Tree): string {
+  const more = Object.keys(found).filter((name) => !(name in expected));
+  const less = Object.keys(expected).filter((name) => !(name in found));
+  const other = Object.keys(found).filter((name) => name in expected && found[name] !== expected[name]);
+  return JSON.stringify({ more, less, other });
+}
 
 /** The files of one version of a tree. */
 export function filesOf(tree: Tree, version: number): Tree {
