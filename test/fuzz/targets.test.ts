@@ -9,35 +9,37 @@ import { TARGETS } from './targets/index.js';
 const SEEDS = [20_261_121, Math.floor(Math.random() * 2 ** 31)];
 const RUNS = 300;
 
-describe.each(TARGETS.map((target) => [target.name, target] as const))('%s', (name, target) => {
-  const seeds = target.seeds();
+const SEEDED = await Promise.all(
+  TARGETS.map(async (target) => [target.name, target, await target.seeds()] as const),
+);
 
-  test('takes its valid inputs, and all that once failed or was new to the fuzzer', () => {
+describe.each(SEEDED)('%s', (name, target, seeds) => {
+  test('takes its valid inputs, and all that once failed or was new to the fuzzer', async () => {
     expect(seeds.length).toBeGreaterThan(0);
-    for (const input of [...seeds, ...corpusOf(name)]) target.run(input);
+    for (const input of [...seeds, ...corpusOf(name)]) await target.run(input);
   });
 
-  test.each(SEEDS)('takes or refuses any change of a valid input (seed %i)', (seed) => {
+  test.each(SEEDS)('takes or refuses any change of a valid input (seed %i)', async (seed) => {
     const changed = fc
       .tuple(fc.nat(seeds.length - 1), fc.nat())
       .map(([index, random]) =>
         mutate(seeds[index]!, new Random(random), { words: COMMON_WORDS, others: seeds }),
       );
-    fc.assert(
-      fc.property(changed, (input) => target.run(input)),
+    await fc.assert(
+      fc.asyncProperty(changed, async (input) => target.run(input)),
       { seed, numRuns: RUNS },
     );
   });
 
-  test.each(SEEDS)('takes or refuses any bytes (seed %i)', (seed) => {
-    fc.assert(
-      fc.property(fc.uint8Array({ maxLength: 200 }), (input) => target.run(input)),
+  test.each(SEEDS)('takes or refuses any bytes (seed %i)', async (seed) => {
+    await fc.assert(
+      fc.asyncProperty(fc.uint8Array({ maxLength: 200 }), async (input) => target.run(input)),
       { seed, numRuns: RUNS },
     );
   });
 
-  test('takes or refuses every beginning of a valid input', () => {
+  test('takes or refuses every beginning of a valid input', async () => {
     const [first] = [...seeds].sort((a, b) => b.length - a.length).filter(({ length }) => length < 2_000);
-    for (let length = 0; length <= first!.length; length++) target.run(first!.subarray(0, length));
+    for (let length = 0; length <= first!.length; length++) await target.run(first!.subarray(0, length));
   });
 });

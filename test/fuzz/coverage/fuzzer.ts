@@ -1,18 +1,7 @@
 import type { FuzzTarget } from '../targets/target.js';
+import type { Coverage } from './coverage.js';
 import { COMMON_WORDS, mutate } from './mutate.js';
 import type { Random } from './random.js';
-
-interface Coverage {
-  readonly hits: Uint8Array;
-  /** Counters in use. */
-  readonly size: number;
-  /** String constants of the product. */
-  readonly words: readonly string[];
-}
-
-declare global {
-  var weightcastCoverage: Coverage;
-}
 
 /** An input that took this long, and does so again, is a failure: 16 KiB are parsed within milliseconds. */
 const SLOW_MS = 500;
@@ -25,26 +14,34 @@ export interface Failure {
   readonly error: unknown;
 }
 
+/** Set by the loader, without which nothing is counted. */
+function coverage(): Coverage {
+  if (globalThis.weightcastCoverage === undefined) throw new Error('run it with the loader');
+  return globalThis.weightcastCoverage;
+}
+
 /** Feeds one target, and keeps what reaches something new. */
 export class Fuzzer {
   readonly #target: FuzzTarget;
   readonly #random: Random;
   readonly #begin: (input: Uint8Array) => void;
   /** Bits of how often each counter was hit, in powers of two, over all runs. */
-  readonly #seen = new Uint8Array(globalThis.weightcastCoverage.hits.length);
+  readonly #seen = new Uint8Array(coverage().hits.length);
   readonly #kept: Uint8Array[] = [];
   readonly #seeds: readonly Uint8Array[];
-  readonly #words = [
-    ...COMMON_WORDS,
-    ...globalThis.weightcastCoverage.words.map((word) => Buffer.from(word)),
-  ];
+  readonly #words = [...COMMON_WORDS, ...coverage().words.map((word) => Buffer.from(word))];
   runs = 0;
 
-  constructor(target: FuzzTarget, random: Random, begin: (input: Uint8Array) => void) {
+  constructor(
+    target: FuzzTarget,
+    seeds: readonly Uint8Array[],
+    random: Random,
+    begin: (input: Uint8Array) => void,
+  ) {
     this.#target = target;
+    this.#seeds = seeds;
     this.#random = random;
     this.#begin = begin;
-    this.#seeds = target.seeds();
   }
 
   get kept(): readonly Uint8Array[] {
@@ -59,32 +56,33 @@ export class Fuzzer {
   }
 
   /** Runs one input; null when all is well. */
-  try(input: Uint8Array): Failure | null {
-    const { hits, size } = globalThis.weightcastCoverage;
-    hits.fill(0, 0, size);
+  async try(input: Uint8Array): Promise<Failure | null> {
+    const { hits } = coverage();
+    hits.fill(0, 0, coverage().size);
     this.#begin(input);
     this.runs++;
     const began = performance.now();
     try {
-      this.#target.run(input);
+      await this.#target.run(input);
     } catch (error) {
       return { input, error };
     }
-    if (performance.now() - began > SLOW_MS && this.#isSlow(input)) {
+    if (performance.now() - began > SLOW_MS && (await this.#isSlow(input))) {
       return { input, error: new Error(`it takes more than ${SLOW_MS} ms`) };
     }
     if (this.runs % 512 === 0 && process.memoryUsage.rss() > MOST_RSS) {
       return { input, error: new Error(`more than ${MOST_RSS} bytes of memory are held`) };
     }
-    if (this.#isNew(hits, size)) this.#kept.push(input);
+    if (this.#isNew(hits, coverage().size)) this.#kept.push(input);
     return null;
   }
 
   /** Mutates what was kept until the deadline of performance.now(). */
-  until(deadline: number): Failure | null {
+  async until(deadline: number): Promise<Failure | null> {
     while (performance.now() < deadline) {
       const parent = this.#parent();
-      const failure = this.try(mutate(parent, this.#random, { words: this.#words, others: this.#kept }));
+      const mutant = mutate(parent, this.#random, { words: this.#words, others: this.#kept });
+      const failure = await this.try(mutant);
       if (failure !== null) return this.#smaller(failure);
     }
     return null;
@@ -113,24 +111,24 @@ export class Fuzzer {
   }
 
   /** A busy machine is slow once, a bad input always. */
-  #isSlow(input: Uint8Array): boolean {
+  async #isSlow(input: Uint8Array): Promise<boolean> {
     for (let i = 0; i < 3; i++) {
       const began = performance.now();
-      this.#target.run(input);
+      await this.#target.run(input);
       if (performance.now() - began <= SLOW_MS) return false;
     }
     return true;
   }
 
   /** Leaves out stretches while the failure stays the same. */
-  #smaller(failure: Failure): Failure {
+  async #smaller(failure: Failure): Promise<Failure> {
     const deadline = performance.now() + SMALLER_MS;
     let smallest = failure;
     for (let length = failure.input.length >> 1; length > 0; length >>= 1) {
       for (let at = 0; at < smallest.input.length && performance.now() < deadline; ) {
         const { input } = smallest;
         const shorter = Buffer.concat([input.subarray(0, at), input.subarray(at + length)]);
-        const again = this.try(shorter);
+        const again = await this.try(shorter);
         if (again !== null && String(again.error) === String(failure.error)) smallest = again;
         else at += length;
       }

@@ -8,7 +8,7 @@ import { inspect, parseArgs } from 'node:util';
 import { TARGETS } from '../targets/index.js';
 import type { FuzzTarget } from '../targets/target.js';
 import { addToCorpus, corpusOf } from './corpus.js';
-import { Fuzzer } from './fuzzer.js';
+import { type Failure, Fuzzer } from './fuzzer.js';
 import { Random } from './random.js';
 import { Watchdog } from './watch.js';
 
@@ -30,7 +30,7 @@ if (chosen.length !== (values.target?.length ?? TARGETS.length)) {
   process.exit(2);
 }
 say(
-  `seed ${seed}, ${values.seconds} s for ${chosen.length} targets, ${globalThis.weightcastCoverage.size} branches counted`,
+  `seed ${seed}, ${values.seconds} s for ${chosen.length} targets, ${globalThis.weightcastCoverage?.size} branches counted`,
 );
 let failed = 0;
 for (const target of chosen)
@@ -39,12 +39,14 @@ process.exit(failed === 0 ? 0 : 1);
 
 async function fuzz(target: FuzzTarget, ms: number): Promise<boolean> {
   await using watchdog = new Watchdog(join(tmpdir(), `weightcast-fuzz-${target.name}.stuck`));
-  const fuzzer = new Fuzzer(target, new Random(seed), (input) => watchdog.begin(input));
+  const seeds = await target.seeds();
+  const fuzzer = new Fuzzer(target, seeds, new Random(seed), (input) => watchdog.begin(input));
   const began = performance.now();
-  const known = [...target.seeds(), ...corpusOf(target.name)];
-  const failure = known.map((input) => fuzzer.try(input)).find((found) => found !== null) ?? null;
+  const known = [...seeds, ...corpusOf(target.name)];
+  let failure: Failure | null = null;
+  for (const input of known) failure ??= await fuzzer.try(input);
   const before = { kept: fuzzer.kept.length, branches: fuzzer.branches };
-  const found = failure ?? fuzzer.until(began + ms);
+  const found = failure ?? (await fuzzer.until(began + ms));
   const seconds = (performance.now() - began) / 1000;
   const pace = Math.round(fuzzer.runs / seconds);
   say(

@@ -1,4 +1,6 @@
+import { deltaFile } from './delta-file.js';
 import { engineAnswers } from './engine-answers.js';
+import { manifestFile } from './manifest-file.js';
 import { pushRecord } from './push-record.js';
 import { safetensorsHeader } from './safetensors-header.js';
 import { settingsFile } from './settings-file.js';
@@ -16,4 +18,6 @@ export const TARGETS: readonly FuzzTarget[] = [
   settingsFile,
   uniqueId,
   pushRecord,
+  manifestFile,
+  deltaFile,
 ];
