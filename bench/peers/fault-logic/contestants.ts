@@ -1,11 +1,15 @@
 /** Who is put under the same faults, and how each is set up. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { findingOf } from '../../../src/update/claim/found.js';
+import { lookAtRecords } from '../../../src/update/claim/records.js';
+import { statePlace } from '../../../src/update/claim/state-directory.js';
 import type { UpdateTimeouts } from '../../../src/update/types.js';
 import { type FaultPhase, LONE_PAIRS } from '../../../test/faults/catalogue.js';
 import {
   type Coordinator,
   CoordinatorKilled,
   type CoordinatorSetup,
+  type Outcome,
 } from '../../../test/faults/coordinator.js';
 import { forkedWeightcast } from '../../../test/faults/forked.js';
 import { planScenario } from '../../../test/faults/planner.js';
@@ -23,8 +27,11 @@ export interface Contestant {
   factory(scenario: Scenario, setup: CoordinatorSetup): Coordinator;
 }
 
-/** A guardian gets so long to put right what a killed push left. */
-const GUARDIAN_MS = 5_000;
+/** A guardian gets so long to put right what a killed push left: its own deadlines, on a busy machine. */
+const GUARDIAN_MS = 30_000;
+const GUARDIAN_LOOK_MS = 200;
+/** Until it has taken over, the records say that nobody is at work; most have finished by then. */
+const TAKES_OVER_MS = 5_000;
 
 /** So that nothing of a recovery is late, however busy the machine. The peers get three times their time. */
 const RECOVERY_TIMEOUTS: UpdateTimeouts = {
@@ -94,14 +101,31 @@ function ours(name: string, title: string, fallback: Scenario['fallback'], pace:
       if (!needsProcess(scenario)) return weightcast({ ...setup, settings });
       // As the command line runs it.
       const process = forkedWeightcast({ ...setup, settings: { ...settings, guardian: true } });
-      return { ...process, push: (job) => process.push(job).catch(awaitGuardian) };
+      return { ...process, push: (job) => process.push(job).catch((error) => afterGuardian(error, setup)) };
     },
   };
 }
 
-async function awaitGuardian(error: unknown): Promise<never> {
-  if (error instanceof CoordinatorKilled) await sleep(GUARDIAN_MS);
-  throw error;
+/** What a user who looks is told after a kill: engines that the guardian could not put right stand in the records, which `weightcast doctor` reads. */
+async function afterGuardian(error: unknown, { engines, settings }: CoordinatorSetup): Promise<Outcome> {
+  if (!(error instanceof CoordinatorKilled)) throw error;
+  await sleep(TAKES_OVER_MS);
+  const place = statePlace(settings.stateDir);
+  let records = await lookAtRecords(place);
+  for (const end = Date.now() + GUARDIAN_MS; Date.now() < end && records.some(({ live }) => live); ) {
+    await sleep(GUARDIAN_LOOK_MS);
+    records = await lookAtRecords(place);
+  }
+  const named = engines.filter((url) => {
+    const seen = { url, paused: true, processStart: null, mayHideAPause: false };
+    return findingOf(records, seen).kind !== 'nothing';
+  });
+  return {
+    ok: false,
+    claims: new Map(named.map((url) => [url, 'excluded'])),
+    error: { code: 'KILLED', message: 'killed' },
+    report: null,
+  };
 }
 
 function peer(

@@ -45,10 +45,15 @@ const broken = ({ state }: EngineFacts): boolean => state?.broken === true;
 export function afterFault(facts: StepFacts): Ended[] {
   return facts.engines.map((engine, index) => ({
     engine,
-    named: claimOf(facts, engine.url) === 'excluded',
+    named: isNamed(facts, engine.url),
     lostToFault: facts.step.faults.some((fault) => fault.engine === index && isFinal(fault.kind)),
   }));
 }
+
+/** Its user was told which engine gets no requests, or that nobody knows what it does. */
+const isNamed = (facts: StepFacts, url: string): boolean =>
+  claimOf(facts, url) === 'excluded' ||
+  facts.outcome?.report?.engines.some((engine) => engine.url === url && engine.state === 'unknown') === true;
 
 const isFinal = (kind: FaultKind): boolean =>
   kind === 'engine-killed' || kind === 'missing-peer' || kind.startsWith('peer-dies');
@@ -60,7 +65,7 @@ export function afterRecovery(before: readonly Ended[], facts: StepFacts | undef
     if (engine === undefined || facts === undefined) return ended;
     const claim = claimOf(facts, engine.url);
     // What was said of it before holds until something else is said.
-    const named = claim === 'excluded' || (ended.named && claim !== 'new' && claim !== 'old');
+    const named = isNamed(facts, engine.url) || (ended.named && claim !== 'new' && claim !== 'old');
     return { ...ended, engine: { ...engine, replaced: null }, named };
   });
 }
