@@ -25,11 +25,15 @@ export const WATCH_EXAMPLES = `
 The folder holds step_<n> folders, each pushed once it has a file STABLE (the newest one first, and at the start), as
 version <n>; or it is itself a checkpoint that is replaced by a rename, whose version is the time at which it was
 written. A failed version is not tried again.
+With --delta each version goes as the difference to the one pushed before (the first one: to --delta-from), as long as that one is there and unchanged; else, and
+on engines that do not hold it, the whole version is loaded from disk with --fallback filesystem, or refused before anybody is paused.
+Of published deltas (weightcast publish --delta) no engine can load one: watch the folder that weightcast follow keeps.
 With --json every update prints one JSON document on one line (JSON lines). The exit code is that of the last update.
 
 Examples
   weightcast watch ./outputs/broadcasts -e vllm=http://10.0.0.5:8000 --fallback filesystem
   weightcast watch ./latest -e vllm=http://127.0.0.1:8000 -t filesystem --max-updates 1
+  weightcast watch /local/policy -e vllm=http://127.0.0.1:8000 --delta --fallback filesystem
 ${EXIT_CODES}`;
 
 export const RECOVER_EXAMPLES = `

@@ -66,6 +66,18 @@ export function buildProgram(context: CommandContext, done: (code: number) => vo
       command('watch <directory>', "follow a trainer's output and push each version", help.WATCH_EXAMPLES),
       'watch',
     )
+      .option(
+        '--delta',
+        'only what differs from the version pushed before is sent (vLLM 0.30 and later, started with the backend sparse_nccl); engines that do not hold that one load the whole version from disk where --fallback says so',
+      )
+      .option(
+        '--delta-from <dir>',
+        'what the engines hold at the start: the base of the first delta; implies --delta',
+      )
+      .option(
+        '--delta-from-version <text>',
+        'weight version of engines that hold it; one that says another is not patched',
+      )
       .option('--interval <seconds>', 'time between two looks at the folder (default: 1)')
       .option('--max-updates <n>', 'end after so many updates', positive),
     'print one JSON document a line for each update, everything else on stderr',

@@ -1,14 +1,15 @@
 /** `weightcast watch`: pushes each version that a trainer writes, in one session. */
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fleetOptions } from '../config.js';
-import type { UpdateReport } from '../update/types.js';
+import { fleetOptions, type Settings } from '../config.js';
+import type { UpdateOptions, UpdateReport } from '../update/types.js';
 import type { CommandContext } from './context.js';
 import { Monitor } from './monitor.js';
 import { type FleetFlags, resolveSettings } from './options.js';
 import { EXIT, errorReport, exitCodeOfError, exitCodeOfReport, reportOf } from './outcome.js';
 import { closeSession, connectOrAbort, type Session } from './session.js';
 import { errorLines, renderReport } from './summary.js';
+import { deltaTeller } from './watch/deltas.js';
 import { patientLook } from './watch/listing.js';
 import {
   NOTHING_PUSHED,
@@ -45,9 +46,11 @@ export async function watch(directory: string, flags: WatchFlags, context: Comma
     const absent = existsSync(directory) ? '' : ', which is not there yet';
     if (flags.quiet !== true) monitor.say(`watching ${directory}${absent}`);
     const look = patientLook((text) => monitor.say(text));
+    const tellDeltas = deltaTeller(directory, (text) => monitor.say(text));
     while (!signal.aborted && updates < (flags.maxUpdates ?? Number.POSITIVE_INFINITY)) {
       const lastStep = state.last?.kind === 'step' ? state.last.step : null;
       const listing = await look(directory, lastStep);
+      await tellDeltas(listing.unmarked);
       const plan = planPush(listing, state);
       state = plan.state;
       if (plan.push === null) {
@@ -55,7 +58,7 @@ export async function watch(directory: string, flags: WatchFlags, context: Comma
         continue;
       }
       if (flags.quiet !== true) monitor.say(`pushing ${plan.push.path} as version ${versionOf(plan.push)}`);
-      code = await pushOne(session, plan.push, { flags, context, monitor });
+      code = await pushOne(session, plan.push, { flags, context, monitor, delta: deltaOptions(settings) });
       updates += 1;
     }
     return code ?? EXIT.interrupted;
@@ -68,6 +71,16 @@ interface Round {
   readonly flags: WatchFlags;
   readonly context: CommandContext;
   readonly monitor: Monitor;
+  readonly delta: UpdateOptions;
+}
+
+function deltaOptions({ delta, delta_from: from, delta_from_version: version }: Settings): UpdateOptions {
+  if (delta !== true && from === undefined) return version === undefined ? {} : { deltaFromVersion: version };
+  return {
+    delta: true,
+    ...(from === undefined ? {} : { deltaFrom: from }),
+    ...(version === undefined ? {} : { deltaFromVersion: version }),
+  };
 }
 
 /** One update, printed; whatever happens to it, the next version is tried. */
@@ -75,7 +88,7 @@ async function pushOne(session: Session, version: Step | Replaced, round: Round)
   const { signal } = round.monitor;
   const name = versionOf(version);
   try {
-    const report = await session.update(version.path, { version: name, signal });
+    const report = await session.update(version.path, { ...round.delta, version: name, signal });
     print(report, round);
     return exitCodeOfReport(report, signal.aborted);
   } catch (error) {

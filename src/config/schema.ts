@@ -49,6 +49,7 @@ export const settingsSchema = z.strictObject({
   master_port: whole(0, 65_535).optional(),
   device: whole(0, 1023).optional(),
   weight_version: text.max(256, 'is longer than 256 characters').optional(),
+  delta: z.boolean().optional(),
   delta_from: text.optional(),
   delta_from_version: text.max(256, 'is longer than 256 characters').optional(),
   pause_mode: z.enum(['keep', 'wait', 'abort']).optional(),

@@ -4,8 +4,10 @@ import type { Checksums } from '../engines/admin.js';
 import { WeightcastError } from '../errors.js';
 import { native } from '../native.js';
 import { digestAt, jobResult } from '../native-job.js';
+import type { KnownDigests } from '../transports/filesystem/published/known-digests.js';
 import type { Checkpoint } from '../weights/checkpoint.js';
 import {
+  type Candidate,
   candidateSteps,
   hashJobSteps,
   judge,
@@ -19,6 +21,11 @@ export interface DigestOptions {
   readonly onProgress: (bytes: number, totalBytes: number) => void;
   /** What earlier proofs of the same fleet showed, by tensor-parallel size: only those forms are hashed. Filled by every judgement of all workers without a mismatch. */
   readonly learned: Map<number, ProofVerdict>;
+  /**
+   * What was published, where the checkpoint is a published version: such bytes are not hashed again. An engine is then held against what the publisher
+   * wrote, so that bytes which went bad on the disk since are a mismatch, instead of being proved as what they became.
+   */
+  readonly known?: KnownDigests | null | undefined;
 }
 
 /** Forms in which workers may hold their parameters: more would take gigabytes to list, and the number of workers comes from the engine. */
@@ -58,9 +65,14 @@ export class DigestBook {
     const all = await runInSlices(candidateSteps(this.#checkpoint.tensors, tpSize), signal);
     const before = this.#options.learned.get(tpSize);
     const plan = before === undefined ? all : narrow(all, before);
-    const page = { plan, digests: await hashPlan(plan, signal, this.#options.onProgress) };
+    const page = { plan, digests: await digestsOf(plan, signal, this.#options) };
     this.#pages.set(tpSize, page);
     return page;
+  }
+
+  /** The engines are held against the manifest of a published version. */
+  get isPublished(): boolean {
+    return (this.#options.known ?? null) !== null;
   }
 
   /** False when an engine says that it has so many workers that nothing could be listed for them. */
@@ -118,13 +130,33 @@ export function tensorParallelSize(reported: Checksums): number {
   return size;
 }
 
-async function hashPlan(
-  plan: ProofPlan,
+/** One a candidate: those that are known, and the others hashed. */
+async function digestsOf(
+  { candidates }: ProofPlan,
+  signal: AbortSignal,
+  { known = null, onProgress }: DigestOptions,
+): Promise<string[]> {
+  if (known === null) return hashed(candidates, signal, onProgress);
+  const found = candidates.map((candidate) => knownOf(candidate, known));
+  const unknown = candidates.filter((_, index) => found[index] === null);
+  const rest = (await hashed(unknown, signal, onProgress))[Symbol.iterator]();
+  return found.map((digest) => digest ?? (rest.next().value as string));
+}
+
+function knownOf({ segments }: Candidate, known: KnownDigests): string | null {
+  const [segment] = segments;
+  if (segment === undefined || segments.length > 1 || segment.blocks !== 1) return null;
+  return known(segment.path, segment.offset, segment.blockBytes);
+}
+
+async function hashed(
+  candidates: readonly Candidate[],
   signal: AbortSignal,
   onProgress: DigestOptions['onProgress'],
 ): Promise<string[]> {
   signal.throwIfAborted();
-  const { job, totalBytes } = await runInSlices(hashJobSteps(plan), signal);
+  if (candidates.length === 0) return [];
+  const { job, totalBytes } = await runInSlices(hashJobSteps({ candidates }), signal);
   const digests = await jobResult(
     () => native().sha256(job, (bytes) => onProgress(bytes, totalBytes)),
     signal,

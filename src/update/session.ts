@@ -5,6 +5,7 @@ import { asWeightcastError, WeightcastError } from '../errors.js';
 import type { ElasticPool } from '../fleet/elastic/pool.js';
 import type { EngineLink } from '../fleet/engine.js';
 import { type HeldFolder, holdPublished } from '../transports/filesystem/published/hold.js';
+import type { KnownDigests } from '../transports/filesystem/published/known-digests.js';
 import { type Checkpoint, openCheckpoint } from '../weights/checkpoint.js';
 import { checkpointIdentity } from '../weights/identity.js';
 import type { ProofVerdict } from '../weights/proof.js';
@@ -18,6 +19,7 @@ import { conclude, describeWeights } from './conclude.js';
 import { carryOut } from './coordinator.js';
 import { HeldVersions } from './delta/held.js';
 import type { Delta } from './delta/prepare.js';
+import { PreviousVersions } from './delta/previous.js';
 import { deltaRequest, deltaUnlessFiles } from './delta/request.js';
 import { DigestBook } from './digests.js';
 import type { FleetConnections } from './fleet-connections.js';
@@ -51,6 +53,7 @@ export class FleetSession {
   readonly #closing = new AbortController();
   #guardian: Guardian | null = null;
   readonly #memory: SessionMemory;
+  readonly #previous: PreviousVersions;
   /** Served name of each adapter that this session loaded. */
   readonly #adapters = new Map<string, string>();
   #updates = 0;
@@ -67,6 +70,7 @@ export class FleetSession {
       late: new Set(),
       held: new HeldVersions(weightMarks(settings.state)),
     };
+    this.#previous = new PreviousVersions(this.#memory.held);
   }
 
   get engines(): readonly EngineLink[] {
@@ -204,8 +208,10 @@ export class FleetSession {
       identity = await checkpointIdentity(path);
       const asked = deltaRequest(options, {
         transport: settings.transport,
+        previous: this.#previous,
         held: this.#memory.held,
-        bookOf: (base) => this.#openBook(base, settings),
+        // Hashed from its files: the difference is taken to what they are now, not to what was published.
+        bookOf: (base) => this.#openBook(base, settings, null),
       });
       const attempt: Attempt = {
         settings,
@@ -218,10 +224,10 @@ export class FleetSession {
         late: this.#memory.late,
         signal,
       };
-      book = this.#openBook(checkpoint, settings);
+      book = this.#openBook(checkpoint, settings, (await held?.digests()) ?? null);
       const unsettled = found.changed || found.suspects || this.#memory.late.size > 0;
       const methods = this.#methods(settings, unsettled);
-      // Hashing reads every byte, so that the transfer finds them in the page cache.
+      // Hashing reads the bytes, so that the transfer finds them in the page cache.
       if (methods.digest) await takeDigests(attempt, book);
       delta = asked === null ? null : await deltaUnlessFiles(attempt, asked);
       const byFiles = settings.transport === 'filesystem' || (asked !== null && delta === null);
@@ -248,7 +254,9 @@ export class FleetSession {
       await carrier?.close().catch(() => undefined);
       await delta?.close().catch(() => undefined);
       this.#memory.held.remember(this.#ids(), ledger, identity);
-      await held?.[Symbol.asyncDispose]();
+      if (options.delta === true && identity !== null)
+        await this.#previous.keep({ path, version, identity, hold: held });
+      else await held?.[Symbol.asyncDispose]();
       await claim?.release(ledger.reasons()).catch((error) => ledger.note(String(error)));
       this.#guardian?.idle();
       const directory = checkpoint?.path ?? path;
@@ -288,8 +296,9 @@ export class FleetSession {
     if (gone.length > 0) this.#sender.distrust();
   }
 
-  #openBook(checkpoint: Checkpoint, settings: Settings): DigestBook {
+  #openBook(checkpoint: Checkpoint, settings: Settings, known: KnownDigests | null): DigestBook {
     return new DigestBook(checkpoint, {
+      known,
       learned: this.#learned,
       onProgress: (bytes, totalBytes) =>
         settings.onEvent({ kind: 'progress', phase: 'preflight', bytes, totalBytes }),
@@ -312,6 +321,7 @@ export class FleetSession {
       unlessBusy({ settings: this.#settings, engines: this.#fleet.engines }, farewell),
     );
     await this.#fleet.close();
+    await this.#previous[Symbol.asyncDispose]();
     await this.#guardian?.close();
   }
 

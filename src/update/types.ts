@@ -158,6 +158,11 @@ export interface UpdateOptions {
    * backend `sparse_nccl`). Each engine is proved to hold it first.
    */
   readonly deltaFrom?: string;
+  /**
+   * As `deltaFrom` with what this session pushed last, as long as its files are there and unchanged; `deltaFrom` then says what engines hold before the first
+   * update. Retention is kept from removing what the next delta may start from, until the session is closed.
+   */
+  readonly delta?: boolean;
   /** The weight version that engines with `deltaFrom` say: one that says another is not patched. Default: their bytes are proved instead. */
   readonly deltaFromVersion?: string;
 }

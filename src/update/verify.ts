@@ -33,7 +33,7 @@ export async function verifyByDigest(
     const verdict = await book.judge(reported, { workers, timeoutMs: settings.timeouts.checksum });
     const proof = proofReport(verdict, engineMs, workers);
     ledger.proof(engine.id, proof);
-    if (proof.mismatched.length > 0) throw mismatch(proof);
+    if (proof.mismatched.length > 0) throw mismatch(proof, book.isPublished ? 'published' : 'sent');
     if (verdict.workers < workers) throw silentWorkers(verdict.workers, workers);
     if (proof.proved > 0) ledger.set(engine.id, 'verified');
     else if (settings.verify === 'digest') throw unprovable(proof);
@@ -76,14 +76,18 @@ function some(names: readonly string[]): string {
   return names.slice(0, 5).join(', ') + (names.length > 5 ? ', …' : '');
 }
 
-function mismatch(proof: ProofReport): WeightcastError {
+const OTHERWISE =
+  'an engine that was started with another dtype or quantises what it loads can only be proved by --verify fingerprint.';
+const REMEDIES = {
+  sent: `Heal it by a filesystem push, and report this; ${OTHERWISE}`,
+  published: `Publish it again if its files are not any more what their manifest says (openPublished with verify all tells); ${OTHERWISE}`,
+};
+
+function mismatch(proof: ProofReport, what: keyof typeof REMEDIES): WeightcastError {
   return new WeightcastError(
     'WC_VERIFY_MISMATCH',
-    `${proof.mismatched.length} of ${proof.total} parameters are not the bytes that were sent: ${some(proof.mismatched)}`,
-    {
-      remedy:
-        'Heal it by a filesystem push, and report this; an engine that was started with another dtype or quantises what it loads can only be proved by --verify fingerprint.',
-    },
+    `${proof.mismatched.length} of ${proof.total} parameters are not the bytes that were ${what}: ${some(proof.mismatched)}`,
+    { remedy: REMEDIES[what] },
   );
 }
 

@@ -16,8 +16,12 @@ export async function listVersions(directory: string, lastStep: number | null): 
     .map((name) => ({ name, step: /^step_(\d{1,15})$/.exec(name)?.[1] }))
     .flatMap(({ name, step }) => (step === undefined ? [] : [{ name, step: Number(step) }]))
     .sort((a, b) => b.step - a.step);
+  const newest = await newestMarked(directory, steps);
   return {
-    newest: await newestMarked(directory, steps),
+    newest,
+    unmarked: steps
+      .filter(({ step }) => step > (newest?.step ?? -1))
+      .map(({ name }) => join(directory, name)),
     lastStepExists: steps.some(({ step }) => step === lastStep),
     checkpoint: await checkpoint(directory, names),
   };
@@ -35,7 +39,7 @@ export function patientLook(say: (text: string) => void) {
       if (error instanceof WeightcastError || !(error instanceof Error)) throw error;
       if (error.message !== told) say(`${error.message}; looking again`);
       told = error.message;
-      return { newest: null, lastStepExists: true, checkpoint: null };
+      return { newest: null, unmarked: [], lastStepExists: true, checkpoint: null };
     }
   };
 }

@@ -22,6 +22,8 @@ export interface Replaced {
 export interface Listing {
   /** The highest step with a marker. */
   readonly newest: Step | null;
+  /** Steps above it without a marker, newest first: half-written ones, and deltas. */
+  readonly unmarked: readonly string[];
   /** Whether the step that was pushed last still has its folder. */
   readonly lastStepExists: boolean;
   readonly checkpoint: Replaced | null;

@@ -32,6 +32,11 @@ export class HeldVersions {
     }
   }
 
+  /** Whether some engine was given the checkpoint with this identity, and nothing since. */
+  isHeld(identity: string): boolean {
+    return [...this.#identities.values()].includes(identity);
+  }
+
   /** Engines that hold the files at this path, given by this session, with nobody else's push since. @throws WeightcastError WC_STATE_DIR */
   async holding(path: string): Promise<ReadonlySet<string>> {
     const identity = await checkpointIdentity(path);

@@ -17,6 +17,7 @@ import { refuseBackends, withoutSparse } from './backend.js';
 import { type BaseProofs, proveBase } from './base.js';
 import { diffPairs } from './diff.js';
 import { tensorsWithNaN } from './not-a-number.js';
+import type { DeltaBase } from './previous.js';
 import type { DeltaRequest } from './request.js';
 import { Spool } from './spool.js';
 
@@ -41,12 +42,13 @@ export interface Delta {
  */
 export async function prepareDelta(attempt: Attempt, request: DeltaRequest): Promise<Delta> {
   const { checkpoint, signal, settings, ledger } = attempt;
-  await using held = await holdPublished(request.from, { signal, onNote: (text) => ledger.note(text) });
-  const base = await openCheckpoint(request.from, { signal });
+  const from = await request.base();
+  await using held = await holdPublished(from.path, { signal, onNote: (text) => ledger.note(text) });
+  const base = await openCheckpoint(from.path, { signal });
   await held?.requireAgreement(base);
   const pairs = await runInSlices(pairSteps(base, checkpoint), signal);
   requireIndexable(checkpoint.tensors);
-  const proofs = await whoTakesIt(attempt, base, request);
+  const proofs = await whoTakesIt(attempt, base, { ...request, from });
   const spool = await Spool.create();
   try {
     const { changes, files } = await diffPairs(pairs, {
@@ -79,7 +81,7 @@ export async function prepareDelta(attempt: Attempt, request: DeltaRequest): Pro
         shape,
       })),
       report: {
-        base: base.path ?? request.from,
+        base: base.path ?? from.path,
         tensors: changes.filter(({ updates }) => updates > 0).length,
         elements: changes.reduce((sum, { updates }) => sum + updates, 0),
         ofElements: checkpoint.tensors.reduce((sum, { shape }) => sum + elementsOf(shape), 0),
@@ -94,7 +96,11 @@ export async function prepareDelta(attempt: Attempt, request: DeltaRequest): Pro
   }
 }
 
-async function whoTakesIt(attempt: Attempt, base: Checkpoint, request: DeltaRequest): Promise<BaseProofs> {
+async function whoTakesIt(
+  attempt: Attempt,
+  base: Checkpoint,
+  request: DeltaRequest & { readonly from: DeltaBase },
+): Promise<BaseProofs> {
   const { engines, settings, checkpoint } = attempt;
   const unable = await refuseBackends(attempt);
   const able = engines.filter(({ id }) => !unable.has(id));
@@ -105,8 +111,8 @@ async function whoTakesIt(attempt: Attempt, base: Checkpoint, request: DeltaRequ
   const proofs = await proveBase(
     { ...attempt, engines: able },
     {
-      remembered: await request.held.holding(request.from),
-      baseVersion: request.fromVersion,
+      remembered: await request.held.holding(request.from.path),
+      baseVersion: request.from.version,
       book: request.bookOf(base),
     },
   );

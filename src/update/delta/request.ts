@@ -7,33 +7,48 @@ import type { DigestBook } from '../digests.js';
 import type { TransportName, UpdateOptions } from '../types.js';
 import type { HeldVersions } from './held.js';
 import { type Delta, prepareDelta } from './prepare.js';
+import { type DeltaBase, nothingPushed, type PreviousVersions } from './previous.js';
 
 export interface DeltaRequest {
-  /** The version before: a directory or a .safetensors file. */
-  readonly from: string;
-  /** The weight version that engines with the base say, where the user gives it. */
-  readonly fromVersion: string | null;
+  /** The version before. @throws WeightcastError WC_DELTA_BASE where none is known */
+  base(): Promise<DeltaBase>;
   readonly held: HeldVersions;
   readonly bookOf: (base: Checkpoint) => DigestBook;
 }
 
 /** null for an update by whole weights. @throws WeightcastError WC_CONFIG_INVALID */
 export function deltaRequest(
-  { deltaFrom, deltaFromVersion }: UpdateOptions,
-  { transport, ...parts }: Pick<DeltaRequest, 'held' | 'bookOf'> & { readonly transport: TransportName },
+  { delta = false, deltaFrom, deltaFromVersion }: UpdateOptions,
+  { transport, previous, ...parts }: DeltaParts,
 ): DeltaRequest | null {
-  if (deltaFrom !== undefined) {
-    if (transport === 'nccl')
-      return { from: resolve(deltaFrom), fromVersion: deltaFromVersion ?? null, ...parts };
-    throw new WeightcastError('WC_CONFIG_INVALID', 'deltaFrom: a delta is sent by NCCL, not by files', {
-      remedy: 'Leave out --delta-from or --transport filesystem.',
+  if (deltaFromVersion !== undefined && deltaFrom === undefined) {
+    throw new WeightcastError(
+      'WC_CONFIG_INVALID',
+      'deltaFromVersion: it says of which version deltaFrom is, and that is missing',
+    );
+  }
+  if (!delta && deltaFrom === undefined) return null;
+  if (transport !== 'nccl') {
+    const option = deltaFrom === undefined ? 'delta' : 'deltaFrom';
+    throw new WeightcastError('WC_CONFIG_INVALID', `${option}: a delta is sent by NCCL, not by files`, {
+      remedy: 'Leave out --delta, --delta-from or --transport filesystem.',
     });
   }
-  if (deltaFromVersion === undefined) return null;
-  throw new WeightcastError(
-    'WC_CONFIG_INVALID',
-    'deltaFromVersion: it says of which version deltaFrom is, and that is missing',
-  );
+  const named =
+    deltaFrom === undefined ? null : { path: resolve(deltaFrom), version: deltaFromVersion ?? null };
+  return {
+    ...parts,
+    base: async () => {
+      const base = (delta ? await previous.newest() : null) ?? named;
+      if (base === null) throw nothingPushed();
+      return base;
+    },
+  };
+}
+
+export interface DeltaParts extends Pick<DeltaRequest, 'held' | 'bookOf'> {
+  readonly transport: TransportName;
+  readonly previous: PreviousVersions;
 }
 
 /** null where every engine is to load the whole version from disk instead. @throws what {@link prepareDelta} throws, where that is not allowed */

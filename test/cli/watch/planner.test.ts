@@ -17,6 +17,7 @@ const step = (n: number, markedMs = n * 1000): Step => ({
 const folder = (identity: string): Replaced => ({ kind: 'replaced', path: '/o', identity, writtenMs: 0 });
 const listing = (over: Partial<Listing> = {}): Listing => ({
   newest: null,
+  unmarked: [],
   lastStepExists: true,
   checkpoint: null,
   ...over,

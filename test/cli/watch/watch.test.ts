@@ -4,6 +4,9 @@ import { basename, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { listVersions, patientLook } from '../../../src/cli/watch/listing.js';
 import { WeightcastError } from '../../../src/errors.js';
+import { writeManifest } from '../../../src/transports/filesystem/manifest.js';
+import type { UpdateOptions } from '../../../src/update/types.js';
+import { deltaManifest } from '../../transports/filesystem/manifests.js';
 import { report, runWith, updateError } from '../fakes.js';
 
 let folder = '';
@@ -72,7 +75,12 @@ test('an error of the file system is told once and may pass', async () => {
   await symlink(path, path);
   const told: string[] = [];
   const look = patientLook((text) => told.push(text));
-  expect(await look(path, 1)).toEqual({ newest: null, lastStepExists: true, checkpoint: null });
+  expect(await look(path, 1)).toEqual({
+    newest: null,
+    unmarked: [],
+    lastStepExists: true,
+    checkpoint: null,
+  });
   await look(path, 1);
   expect(told).toEqual([expect.stringMatching(/^ELOOP: .*; looking again$/)]);
   await unlink(path);
@@ -142,4 +150,47 @@ test('a replaced checkpoint is pushed by the time at which it was written', asyn
 test('watching a file is wrong usage', async () => {
   await writeFile(join(folder, 'file'), '');
   expect(await runWith(args(1, join(folder, 'file')))).toMatchObject({ code: 2, closed: 1 });
+});
+
+test.each([
+  [['--delta'], { delta: true }],
+  [
+    ['--delta-from', '/o/step_0', '--delta-from-version', '0'],
+    { delta: true, deltaFrom: '/o/step_0', deltaFromVersion: '0' },
+  ],
+  [[], {}],
+])('asks for deltas with %j', async (flags, wanted) => {
+  await step(1);
+  const asked: UpdateOptions[] = [];
+  await runWith([...args(1), ...flags], async (_, options) => {
+    asked.push(options);
+    return report();
+  });
+  const { signal: _, version, ...rest } = asked[0] as UpdateOptions;
+  expect({ version, rest }).toEqual({ version: '1', rest: wanted });
+});
+
+test('published deltas, which no engine can load, are told once with what to do; full versions between them are pushed', async () => {
+  const delta = async (version: number) => {
+    await mkdir(join(folder, `step_${version}`));
+    await writeManifest(join(folder, `step_${version}`), deltaManifest({ version }), { sync: false });
+  };
+  await step(10);
+  await delta(11);
+  const ran = await runWith(args(2), async () => {
+    await delta(12);
+    await step(20);
+    await delta(21);
+    return report();
+  });
+  expect(ran.updates.map(({ version }) => version)).toEqual(['10', '20']);
+  expect(ran.err.match(/weightcast follow .* --into LOCAL/g)).toEqual([
+    `weightcast follow ${folder} --into LOCAL`,
+  ]);
+});
+
+test('a step that is only half-written is not taken for a delta', async () => {
+  await step(1);
+  await step(2, false);
+  expect((await runWith(args(1))).err).not.toContain('weightcast follow');
 });

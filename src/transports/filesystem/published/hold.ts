@@ -3,11 +3,13 @@ import { realpath } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { hasCode, WeightcastError } from '../../../errors.js';
 import type { Checkpoint } from '../../../weights/checkpoint.js';
+import { runInSlices } from '../../../weights/yielding.js';
 import { versionOfStep } from '../layout.js';
 import { type Lease, takeLease } from '../lease/lease.js';
 import { type Manifest, readManifest } from '../manifest.js';
 import { requireAgreement } from './checkpoint.js';
 import { requireSizes } from './files.js';
+import { type KnownDigests, knownDigestSteps } from './known-digests.js';
 import { manifestIsThere } from './open.js';
 
 export interface HoldOptions {
@@ -21,6 +23,8 @@ export interface HeldFolder extends AsyncDisposable {
   readonly manifest: Manifest;
   /** @throws WeightcastError WC_VERSION_CORRUPT when headers say something else than the manifest */
   requireAgreement(checkpoint: Checkpoint): Promise<void>;
+  /** Of the tensors, as they were published. */
+  digests(): Promise<KnownDigests>;
 }
 
 /**
@@ -49,6 +53,7 @@ export async function holdPublished(path: string, options: HoldOptions = {}): Pr
     return {
       manifest,
       requireAgreement: (checkpoint) => requireAgreement(path, checkpoint, manifest, signal),
+      digests: () => runInSlices(knownDigestSteps(manifest), signal),
       [Symbol.asyncDispose]: close,
     };
   } catch (error) {
