@@ -10,6 +10,7 @@ import { isVersion } from '../layout.js';
 import type { Manifest, ManifestFile } from '../manifest.js';
 import { listPublished } from '../published/list.js';
 import { type DigestedTensor, versionDigestSteps } from '../version-digest.js';
+import { cloneShards } from './clone.js';
 import { readCompanion, sha256Of } from './companions.js';
 import { type CommitMode, type Draft, openDraft } from './draft.js';
 import { manifestShards, writeJobSteps } from './job.js';
@@ -30,7 +31,7 @@ export interface PublishOptions {
   readonly fsync?: boolean | undefined;
   /** Default true: a SHA-256 of every tensor, by which readers check what they read. Without, deltas can't be based on it. */
   readonly digests?: boolean | undefined;
-  /** Bytes of tensors in one file, at most; default 5 GB, as Hugging Face cuts. An adapter is one file. */
+  /** Bytes of tensors in one file, at most; default 5 GB, as Hugging Face cuts, or as a published source is cut. An adapter is one file. */
   readonly shardBytes?: number | undefined;
   /** Publish only what changed against the newest version below this one, where there is one; see docs/delta-format.md. Default false. */
   readonly delta?: boolean | undefined;
@@ -76,8 +77,7 @@ export interface Publication {
  */
 export async function publish(source: PublishSource, options: PublishOptions): Promise<Publication> {
   const { directory, version, commit = 'rename', fsync = true, digests = true, signal = null } = options;
-  const shardBytes = options.shardBytes ?? DEFAULT_SHARD_BYTES;
-  requireOptions(version, shardBytes, options.graceMs);
+  requireOptions(version, options.shardBytes ?? DEFAULT_SHARD_BYTES, options.graceMs);
   requireDeltaOptions(options);
   signal?.throwIfAborted();
   await using from = await openSource(source, signal);
@@ -92,6 +92,7 @@ export async function publish(source: PublishSource, options: PublishOptions): P
       return await publishDelta(from, base, options);
     }
   }
+  const shardBytes = options.shardBytes ?? cutOf(from) ?? DEFAULT_SHARD_BYTES;
   const limit = from.kind === 'adapter' ? Number.POSITIVE_INFINITY : shardBytes;
   const plan = await runInSlices(planShards(from.tensors, limit), signal);
   await using draft = await openDraft({
@@ -121,6 +122,15 @@ export async function publish(source: PublishSource, options: PublishOptions): P
   const path = await draft.commit(manifest);
   const byteLength = [...shards, ...files].reduce((sum, file) => sum + file.byteLength, 0);
   return { version, path, manifest, byteLength, swept: draft.swept, stats };
+}
+
+/** How a published version was cut, so that a copy of it is cut alike; null for other sources. */
+function cutOf({ published }: OpenedSource): number | null {
+  if (published === null) return null;
+  const bytes = published.manifest.shards.map(
+    ({ byteLength, headerByteLength }) => byteLength - headerByteLength,
+  );
+  return Math.max(1, ...bytes);
 }
 
 /** Shards that are not called model.safetensors are found by it. */
@@ -157,6 +167,11 @@ async function writeShards(
 ): Promise<Pick<Manifest, 'shards'> & { readonly stats: NativeWriteStats }> {
   const { signal = null, onProgress } = options;
   const targets = names.map((name) => draft.path(name));
+  const cloned =
+    from.published === null || !digests
+      ? null
+      : await cloneShards(from.published, plan.shards, { targets, sync: fsync, signal, onProgress });
+  if (cloned !== null) return cloned;
   const job = await runInSlices(
     writeJobSteps(plan.shards, { files: from.files, targets, digest: digests, sync: fsync }),
     signal,

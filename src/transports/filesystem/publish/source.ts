@@ -7,7 +7,7 @@ import type { Tensor } from '../../../weights/tensor.js';
 import { requireUnchanged } from '../../../weights/unchanged.js';
 import { MANIFEST_NAME, OWN_FOLDER, versionOfStep } from '../layout.js';
 import { type Lease, takeLease } from '../lease/lease.js';
-import { readManifest, tensorsOfManifest } from '../manifest.js';
+import { type Manifest, readManifest, tensorsOfManifest } from '../manifest.js';
 import { openPublishedCheckpoint } from '../published/checkpoint.js';
 import { requireSizes } from '../published/files.js';
 import { type Companion, companionsIn, isCompanion } from './companions.js';
@@ -35,6 +35,8 @@ export interface OpenedSource extends AsyncDisposable {
   readonly tensors: readonly Tensor[];
   readonly files: readonly CheckpointFile[];
   readonly companions: readonly Companion[];
+  /** The version that it is, where it was published. */
+  readonly published: { readonly path: string; readonly manifest: Manifest } | null;
   /** Digests that its bytes must have, by tensor: of a published version. */
   readonly expected: ReadonlyMap<string, string>;
   /** @throws WeightcastError WC_CHECKPOINT_CHANGED */
@@ -74,6 +76,7 @@ function opened(
 ): OpenedSource {
   return {
     ...{ kind, tensors, files, companions },
+    published: null,
     expected: new Map(),
     requireUnchanged: () => requireUnchanged(files),
     [Symbol.asyncDispose]: async () => undefined,
@@ -97,6 +100,7 @@ async function openVersion(folder: string, signal: AbortSignal | null): Promise<
     );
     return {
       ...opened(manifest.kind === 'adapter' ? 'adapter' : 'full', checkpoint, companions),
+      published: { path: folder, manifest },
       expected: new Map(expected),
       [Symbol.asyncDispose]: async () => lease?.close(),
     };
