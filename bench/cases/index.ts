@@ -14,6 +14,7 @@ export const cases: Readonly<Record<string, () => Promise<BenchCase>>> = {
   'control-plane': async () => (await import('./control-plane.js')).controlPlane,
   pause: async () => (await import('./pause.js')).pause,
   rendezvous: async () => (await import('./rendezvous.js')).rendezvous,
+  delta: async () => (await import('./delta.js')).delta,
   'delta-nccl': async () => (await import('./delta-nccl.js')).deltaNccl,
   'digest-pause': async () => (await import('./digest-pause.js')).digestPause,
   sha256: async () => (await import('./sha256.js')).sha256,

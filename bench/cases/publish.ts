@@ -10,6 +10,7 @@ import type { BenchCase, CaseContext, Figure, Reference } from '../case.js';
 import { checkpointOf } from '../harness/checkpoint.js';
 import { compile } from '../harness/compile.js';
 import { opensslSha256 } from '../harness/openssl.js';
+import { settled } from '../harness/settled.js';
 import { interleave, median, spread } from '../harness/statistics.js';
 import {
   type Order,
@@ -85,6 +86,7 @@ async function measured(
   const into = join(context.scratch, `published-${process.pid}`);
   await mkdir(into);
   try {
+    await settled();
     const writing = await write({ into, sync, signal: context.signal });
     context.log(`${label}: ${(byteLength / writing.seconds / 1e9).toFixed(2)} GB/s`);
     if (!compared.has(label) && (await digestsOf(writing.folder)) !== expected)

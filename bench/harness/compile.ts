@@ -11,6 +11,6 @@ export const repository = fileURLToPath(new URL('../../../', import.meta.url));
 export async function compile(name: string, scratch: string): Promise<string> {
   const program = join(scratch, name);
   const source = join(repository, 'bench/native', `${name}.c`);
-  await promisify(execFile)('cc', ['-O2', '-Wall', '-o', program, source, '-ldl', '-pthread']);
+  await promisify(execFile)('cc', ['-O2', '-Wall', '-o', program, source, '-ldl', '-lm', '-pthread']);
   return program;
 }

@@ -1,7 +1,8 @@
-// One tensor of a delta being applied: block by block it is read, changed, hashed and written.
+// One tensor of a delta being applied: part by part it is read, changed, hashed and written.
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "core/delta_apply.h"
@@ -18,7 +19,7 @@ class ApplyLane {
   void begin(std::size_t pair);
   /// A tensor was begun and not finished.
   bool open() const { return open_; }
-  /// Writes the block that was hashed and makes the next; false at the tensor's end. @throws Error
+  /// Writes the part that was hashed and makes the next; false at the tensor's end. @throws Error
   bool advance();
   /// Writes down its digest.
   void finish();
@@ -29,16 +30,20 @@ class ApplyLane {
   static void hash_both(ApplyLane& a, ApplyLane& b, std::size_t length);
 
  private:
-  void make_block();
+  std::size_t part_length() const;
+  void make_part();
+  void make_bytes(std::uint64_t offset, std::span<std::uint8_t> bytes);
+  void open_block(std::uint64_t offset);
 
   DeltaApply& job_;
   DeltaBlockDecoder decoder_;
-  std::vector<std::uint8_t> block_, stored_;
+  std::vector<std::uint8_t> part_, stored_;
   Sha256 state_;
+  DeltaReader::Place block_{};
   std::size_t pair_ = 0;
   bool open_ = false;
-  std::uint64_t offset_ = 0;  // of the block, in the tensor
-  std::size_t length_ = 0;    // of the block
+  std::uint64_t offset_ = 0;  // of the part, in the tensor
+  std::size_t length_ = 0;    // of the part
   std::size_t hashed_ = 0;
 };
 

@@ -1,7 +1,5 @@
 #include "core/delta_apply.h"
 
-#include <numeric>
-
 #include "core/apply_lane.h"
 #include "core/lane_pair.h"
 
@@ -33,33 +31,35 @@ unsigned DeltaApply::open() {
     file.preallocate(target.size);
     file.write(target.head.data(), target.head.size(), 0);
   }
-  order_.resize(plan_.pairs.size());
-  std::iota(order_.begin(), order_.end(), 0);
-  std::stable_sort(order_.begin(), order_.end(),
-                   [&](auto a, auto b) { return plan_.pairs[a].length > plan_.pairs[b].length; });
-  return unsigned(std::clamp<std::size_t>(order_.size(), 1, kMostThreads));
+  std::vector<ApplyQueue::Tensor> tensors;
+  for (std::size_t i = 0; i < plan_.pairs.size(); ++i) {
+    tensors.push_back({plan_.places[i].target, plan_.pairs[i].length});
+  }
+  queue_.emplace(tensors, targets_.size());
+  return unsigned(std::clamp<std::size_t>(tensors.size(), 1, kMostThreads));
 }
 
 void DeltaApply::work() {
   ApplyLane a(*this), b(*this);
+  std::size_t target = targets_.size();
   while (!stopping()) {
-    const bool has_a = feed(a), has_b = feed(b);
+    const bool has_a = feed(a, target), has_b = feed(b, target);
     if (!has_a && !has_b) return;
     advance(hash_ready(a, has_a, b, has_b));
   }
 }
 
 /// Keeps a lane in work, with the next tensor where one has ended; false when none is left.
-bool DeltaApply::feed(ApplyLane& lane) {
+bool DeltaApply::feed(ApplyLane& lane, std::size_t& target) {
   if (lane.ready() > 0) return true;
   while (!stopping()) {
     if (lane.open()) {
       if (lane.advance()) return true;
       lane.finish();
     }
-    const std::size_t next = next_++;
-    if (next >= order_.size()) return false;
-    lane.begin(order_[next]);
+    const auto pair = queue_->take(target);
+    if (!pair) return false;
+    lane.begin(*pair);
   }
   return false;
 }

@@ -2,12 +2,12 @@
 // on several threads, two tensors at a time on each.
 #pragma once
 
-#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "core/apply_queue.h"
 #include "core/delta_file.h"
 #include "core/diff_plan.h"
 #include "core/file_job.h"
@@ -55,14 +55,13 @@ class DeltaApply : public FileJob<std::vector<Digest>> {
   friend class ApplyLane;
 
   DeltaApply(ApplyPlan plan, Progress progress, Done<std::vector<Digest>> done);
-  bool feed(ApplyLane& lane);
+  bool feed(ApplyLane& lane, std::size_t& target);
 
   ApplyPlan plan_;
   std::vector<File> files_;
   std::optional<DeltaReader> delta_;
   std::vector<std::unique_ptr<FreshFile>> targets_;
-  std::vector<std::size_t> order_;  // pairs, largest first
-  std::atomic<std::size_t> next_{0};
+  std::optional<ApplyQueue> queue_;
   std::vector<Digest> digests_;
 };
 

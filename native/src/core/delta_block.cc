@@ -46,31 +46,6 @@ void split_differences(const std::uint8_t* base, const std::uint8_t* now,
   }
 }
 
-/// False when a position lies behind the block.
-template <class Element>
-bool add_differences(const std::uint8_t* planes, std::size_t gap_planes, std::size_t count,
-                     std::span<std::uint8_t> block) {
-  const std::uint8_t* differences = planes + gap_planes * count;
-  const std::size_t elements = block.size() / sizeof(Element);
-  std::size_t next = 0;
-  for (std::size_t i = 0; i < count; ++i) {
-    std::size_t gap = 0;
-    for (std::size_t byte = 0; byte < gap_planes; ++byte) {
-      gap |= std::size_t(planes[byte * count + i]) << (8 * byte);
-    }
-    const std::size_t at = next + gap;
-    if (at >= elements) return false;
-    next = at + 1;
-    Element folded = 0;
-    for (std::size_t byte = 0; byte < sizeof(Element); ++byte) {
-      folded = Element(folded | Element(Element(differences[byte * count + i]) << (8 * byte)));
-    }
-    const auto element = Element(load<Element>(block.data(), at) + unfold(folded));
-    std::memcpy(block.data() + at * sizeof element, &element, sizeof element);
-  }
-  return true;
-}
-
 /// The function for elements of so many bytes.
 template <class Call>
 auto with_element(unsigned element_bytes, Call call) {
@@ -87,6 +62,10 @@ auto with_element(unsigned element_bytes, Call call) {
 }
 
 }  // namespace
+
+DeltaBlockEncoder::DeltaBlockEncoder(const ZstdApi* zstd) : zstd_(zstd) {
+  if (zstd != nullptr) compressor_.emplace(*zstd);
+}
 
 std::size_t DeltaBlockEncoder::encode(const std::uint8_t* base, const std::uint8_t* now, std::size_t length,
                                       unsigned element_bytes) {
@@ -123,10 +102,10 @@ void DeltaBlockEncoder::add_plane(std::span<const std::uint8_t> plane) {
   if (std::all_of(plane.begin(), plane.end(), [&](auto byte) { return byte == plane[0]; })) {
     method = Method::fill;
     stored = 1;
-  } else if (zstd_ != nullptr && plane.size() >= kLeastToCompress) {
+  } else if (compressor_ && plane.size() >= kLeastToCompress) {
     const std::size_t room = zstd_->bound(plane.size());
     bytes_.resize(at + kPlaneHeader + room);
-    const auto size = zstd_->compress(bytes_.data() + at + kPlaneHeader, room, plane.data(), plane.size());
+    const auto size = compressor_->compress(bytes_.data() + at + kPlaneHeader, room, plane.data(), plane.size());
     if (size != 0 && size < stored) {
       method = Method::zstd;
       stored = size;
@@ -139,24 +118,62 @@ void DeltaBlockEncoder::add_plane(std::span<const std::uint8_t> plane) {
   if (method != Method::zstd) std::memcpy(bytes_.data() + at + kPlaneHeader, plane.data(), stored);
 }
 
-const char* DeltaBlockDecoder::apply(std::span<const std::uint8_t> bytes, std::size_t changes,
-                                     unsigned element_bytes, std::span<std::uint8_t> block) {
-  if (changes > block.size() / element_bytes) return "more changes than elements";
+DeltaBlockDecoder::DeltaBlockDecoder(const ZstdApi* zstd) {
+  if (zstd != nullptr) decompressor_.emplace(*zstd);
+}
+
+const char* DeltaBlockDecoder::begin(std::span<const std::uint8_t> bytes, std::size_t changes,
+                                     unsigned element_bytes, std::size_t length) {
+  if (changes > length / element_bytes) return "more changes than elements";
   if (bytes.empty()) return "no bytes";
-  const std::size_t gap_planes = bytes[0];
-  if (gap_planes == 0 || gap_planes > kMostGapPlanes) return "an unknown width of its gaps";
+  gap_planes_ = bytes[0];
+  if (gap_planes_ == 0 || gap_planes_ > kMostGapPlanes) return "an unknown width of its gaps";
   bytes = bytes.subspan(1);
-  const std::size_t planes = gap_planes + element_bytes;
+  const std::size_t planes = gap_planes_ + element_bytes;
   planes_.resize(std::max(planes_.size(), planes * changes));
   for (std::size_t i = 0; i < planes; ++i) {
     const auto* wrong = take_plane(bytes, {planes_.data() + i * changes, changes});
     if (wrong != nullptr) return wrong;
   }
   if (!bytes.empty()) return "bytes left over";
-  const bool inside = with_element(element_bytes, [&]<class Element>() {
-    return add_differences<Element>(planes_.data(), gap_planes, changes, block);
-  });
-  return inside ? nullptr : "a change behind its end";
+  changes_ = changes;
+  element_bytes_ = element_bytes;
+  done_ = change_ = 0;
+  at_ = changes > 0 ? gap(0) : 0;
+  return nullptr;
+}
+
+std::size_t DeltaBlockDecoder::gap(std::size_t change) const {
+  std::size_t gap = 0;
+  for (std::size_t byte = 0; byte < gap_planes_; ++byte) {
+    gap |= std::size_t(planes_[byte * changes_ + change]) << (8 * byte);
+  }
+  return gap;
+}
+
+void DeltaBlockDecoder::apply(std::span<std::uint8_t> part) {
+  with_element(element_bytes_, [&]<class Element>() { add<Element>(part); });
+}
+
+template <class Element>
+void DeltaBlockDecoder::add(std::span<std::uint8_t> part) {
+  const std::uint8_t* differences = planes_.data() + gap_planes_ * changes_;
+  const std::size_t end = done_ + part.size() / sizeof(Element);
+  while (change_ < changes_ && at_ < end) {
+    Element folded = 0;
+    for (std::size_t byte = 0; byte < sizeof(Element); ++byte) {
+      folded = Element(folded | Element(Element(differences[byte * changes_ + change_]) << (8 * byte)));
+    }
+    const std::size_t at = at_ - done_;
+    const auto element = Element(load<Element>(part.data(), at) + unfold(folded));
+    std::memcpy(part.data() + at * sizeof element, &element, sizeof element);
+    if (++change_ < changes_) at_ += 1 + gap(change_);
+  }
+  done_ = end;
+}
+
+const char* DeltaBlockDecoder::finish() const {
+  return change_ == changes_ ? nullptr : "a change behind its end";
 }
 
 const char* DeltaBlockDecoder::take_plane(std::span<const std::uint8_t>& bytes,
@@ -179,8 +196,8 @@ const char* DeltaBlockDecoder::take_plane(std::span<const std::uint8_t>& bytes,
       std::fill(plane.begin(), plane.end(), from[0]);
       return nullptr;
     case Method::zstd:
-      if (zstd_ == nullptr) return "a compressed stream in a file without compression";
-      if (!zstd_->decompress(plane.data(), plane.size(), from.data(), stored)) {
+      if (!decompressor_) return "a compressed stream in a file without compression";
+      if (!decompressor_->decompress(plane.data(), plane.size(), from.data(), stored)) {
         return "a stream that zstd can't decompress";
       }
       return nullptr;

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -13,8 +14,8 @@ namespace weightcast {
 /// Turns two versions of a block into bytes; keeps its buffers from block to block.
 class DeltaBlockEncoder {
  public:
-  /// `zstd` may be null.
-  explicit DeltaBlockEncoder(const ZstdApi* zstd) : zstd_(zstd) {}
+  /// `zstd` may be null: nothing is compressed.
+  explicit DeltaBlockEncoder(const ZstdApi* zstd);
 
   /// `length` is a multiple of the element's bytes. Gives the number of changed elements; `bytes()` is empty
   /// when it is none, and may be longer than the block itself.
@@ -26,25 +27,42 @@ class DeltaBlockEncoder {
   void add_plane(std::span<const std::uint8_t> plane);
 
   const ZstdApi* zstd_;
+  std::optional<ZstdCompressor> compressor_;
   std::vector<std::uint32_t> positions_;
   std::vector<std::uint8_t> plane_;
   std::vector<std::uint8_t> bytes_;
 };
 
-/// Puts the changes of a block into the bytes of the version before.
+/// Puts the changes of a block into the bytes of the version before, part by part: so much at a time as the caller
+/// holds in a core's cache. What is wrong with a delta is told as text, and null when nothing is; the parts are then
+/// worth nothing.
 class DeltaBlockDecoder {
  public:
-  explicit DeltaBlockDecoder(const ZstdApi* zstd) : zstd_(zstd) {}
+  /// `zstd` may be null: what is compressed is refused.
+  explicit DeltaBlockDecoder(const ZstdApi* zstd);
 
-  /// Null when all went well, else what is wrong with `bytes`; `block` is then worth nothing.
-  const char* apply(std::span<const std::uint8_t> bytes, std::size_t changes, unsigned element_bytes,
-                    std::span<std::uint8_t> block);
+  /// A block of `length` bytes, of whose elements so many changed; `bytes` are not needed afterwards.
+  const char* begin(std::span<const std::uint8_t> bytes, std::size_t changes, unsigned element_bytes,
+                    std::size_t length);
+  /// The next bytes of the block: whole elements.
+  void apply(std::span<std::uint8_t> part);
+  /// All parts have been given.
+  const char* finish() const;
 
  private:
   const char* take_plane(std::span<const std::uint8_t>& bytes, std::span<std::uint8_t> plane);
+  template <class Element>
+  void add(std::span<std::uint8_t> part);
+  std::size_t gap(std::size_t change) const;
 
-  const ZstdApi* zstd_;
+  std::optional<ZstdDecompressor> decompressor_;
   std::vector<std::uint8_t> planes_;
+  std::size_t changes_ = 0;
+  std::size_t gap_planes_ = 0;
+  unsigned element_bytes_ = 1;
+  std::size_t done_ = 0;    // elements of the parts so far
+  std::size_t change_ = 0;  // the next one,
+  std::size_t at_ = 0;      // and its element
 };
 
 }  // namespace weightcast

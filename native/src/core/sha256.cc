@@ -39,18 +39,28 @@ void Sha256::update_both(Sha256& a, const void* a_data, Sha256& b, const void* b
   static const CompressPair pair = accelerated_pair();
   auto* a_bytes = static_cast<const std::uint8_t*>(a_data);
   auto* b_bytes = static_cast<const std::uint8_t*>(b_data);
-  const bool aligned = a.length_ % 64 == 0 && b.length_ % 64 == 0;
-  if (pair != nullptr && aligned && a.compress_ == accelerated() && b.compress_ == accelerated()) {
-    const std::size_t paired = length / 64 * 64;
+  std::size_t a_left = length, b_left = length;
+  if (pair != nullptr && a.compress_ == accelerated() && b.compress_ == accelerated()) {
+    // What ends a block that was begun comes first: from there on both are at a boundary, each at its own.
+    const auto end_block = [](Sha256& hash, const std::uint8_t*& bytes, std::size_t& left) {
+      const std::size_t take = std::min(left, (64 - hash.length_ % 64) % 64);
+      hash.update(bytes, take);
+      bytes += take;
+      left -= take;
+    };
+    end_block(a, a_bytes, a_left);
+    end_block(b, b_bytes, b_left);
+    const std::size_t paired = std::min(a_left, b_left) / 64 * 64;
     pair(a.state_, a_bytes, b.state_, b_bytes, paired / 64);
     a.length_ += paired;
     b.length_ += paired;
     a_bytes += paired;
     b_bytes += paired;
-    length -= paired;
+    a_left -= paired;
+    b_left -= paired;
   }
-  a.update(a_bytes, length);
-  b.update(b_bytes, length);
+  a.update(a_bytes, a_left);
+  b.update(b_bytes, b_left);
 }
 
 Digest Sha256::finish() {

@@ -23,8 +23,7 @@ class Sha256 {
   explicit Sha256(Compress compress);
 
   void update(const void* data, std::size_t length);
-  /// Adds `length` bytes to each of two; quicker than one after the other while both are at a block's
-  /// boundary.
+  /// Adds `length` bytes to each of two: quicker than one after the other.
   static void update_both(Sha256& a, const void* a_data, Sha256& b, const void* b_data, std::size_t length);
   Digest finish();
 

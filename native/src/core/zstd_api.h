@@ -23,20 +23,52 @@ class ZstdApi {
   unsigned version() const { return version_number_(); }
   /// Of the room that `compress` needs for so many bytes.
   std::size_t bound(std::size_t length) const { return compress_bound_(length); }
-  /// Gives the compressed size, or 0 when `room` does not suffice.
-  std::size_t compress(void* target, std::size_t room, const void* from, std::size_t length) const;
-  /// Exactly `length` bytes come of it; false when they don't.
-  bool decompress(void* target, std::size_t length, const void* from, std::size_t stored) const;
 
  private:
+  friend class ZstdCompressor;
+  friend class ZstdDecompressor;
+
+  struct Compressor;
+  struct Decompressor;
+
   explicit ZstdApi(Library library);
 
   Library library_;
-  std::size_t (*compress_)(void*, std::size_t, const void*, std::size_t, int) = nullptr;
-  std::size_t (*decompress_)(void*, std::size_t, const void*, std::size_t) = nullptr;
+  Compressor* (*create_compressor_)() = nullptr;
+  std::size_t (*free_compressor_)(Compressor*) = nullptr;
+  std::size_t (*compress_)(Compressor*, void*, std::size_t, const void*, std::size_t, int) = nullptr;
+  Decompressor* (*create_decompressor_)() = nullptr;
+  std::size_t (*free_decompressor_)(Decompressor*) = nullptr;
+  std::size_t (*decompress_)(Decompressor*, void*, std::size_t, const void*, std::size_t) = nullptr;
   std::size_t (*compress_bound_)(std::size_t) = nullptr;
   unsigned (*is_error_)(std::size_t) = nullptr;
   unsigned (*version_number_)() = nullptr;
+};
+
+/// Of one thread. Its tables are kept from call to call: to make them takes longer than to compress a plane.
+class ZstdCompressor {
+ public:
+  /// `api` lives as long.
+  explicit ZstdCompressor(const ZstdApi& api);
+
+  /// Gives the compressed size, or 0 when `room` does not suffice.
+  std::size_t compress(void* target, std::size_t room, const void* from, std::size_t length);
+
+ private:
+  const ZstdApi& api_;
+  std::unique_ptr<ZstdApi::Compressor, std::size_t (*)(ZstdApi::Compressor*)> state_;
+};
+
+class ZstdDecompressor {
+ public:
+  explicit ZstdDecompressor(const ZstdApi& api);
+
+  /// Exactly `length` bytes come of it; false when they don't.
+  bool decompress(void* target, std::size_t length, const void* from, std::size_t stored);
+
+ private:
+  const ZstdApi& api_;
+  std::unique_ptr<ZstdApi::Decompressor, std::size_t (*)(ZstdApi::Decompressor*)> state_;
 };
 
 }  // namespace weightcast
