@@ -74,6 +74,7 @@ export async function apply(
   const { newFile: _file, newOffset: _offset, ...job } = pairsOf(versions);
   const targets = base.files.map((_, i) => join(into, `applied-${i}`));
   const indexOf = new Map(base.files.map(({ path }, i) => [path, i]));
+  const targetHeads = await Promise.all(base.files.map(({ path }) => headOf(path, base)));
   const applied = await timed(
     () =>
       native().applyDelta(
@@ -83,7 +84,7 @@ export async function apply(
           fileSizes: Float64Array.from(base.files, ({ byteLength }) => byteLength),
           deltaPath,
           targets,
-          targetHeads: base.files.map(() => new Uint8Array(0)),
+          targetHeads,
           targetSizes: Float64Array.from(base.files, ({ byteLength }) => byteLength),
           target: Uint32Array.from(pairs, ({ base }) => indexOf.get(placeOf(base).path) ?? 0),
           targetOffset: Float64Array.from(pairs, ({ base }) => placeOf(base).offset),
@@ -95,6 +96,12 @@ export async function apply(
   await check(targets);
   await Promise.all(targets.map((path) => rm(path)));
   return applied;
+}
+
+/** What lies before the tensors of a file. */
+function headOf(path: string, { tensors }: Checkpoint): Promise<Buffer> {
+  const offsets = tensors.map(placeOf).flatMap((place) => (place.path === path ? [place.offset] : []));
+  return bytesOf({ path, offset: 0, byteLength: Math.min(...offsets) });
 }
 
 /** As `push --delta-from` finds what to send: indices and values in a spool. @returns the number of elements that differ */
