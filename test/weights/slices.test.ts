@@ -3,6 +3,7 @@ import { jsonSteps } from '../../src/engines/json-body.js';
 import { planSteps, planWire } from '../../src/transports/nccl/wire/plan.js';
 import { flattenSteps } from '../../src/weights/flatten.js';
 import { orderForLoading, orderSteps } from '../../src/weights/order.js';
+import { tiedNames } from '../../src/weights/proof/names.js';
 import { candidateSteps, candidatesFor, hashJobSteps } from '../../src/weights/proof.js';
 import type { Steps } from '../../src/weights/yielding.js';
 import { tensorOf } from './files.js';
@@ -42,6 +43,7 @@ describe('planning an update of 36,480 tensors', () => {
     ['the list to declare', tensors.length, () => jsonSteps({ tensors: plan.tensors })],
     ['the candidates, one worker', tensors.length, () => candidateSteps(tensors, 1)],
     ['the candidates, eight workers', segments, () => candidateSteps(tensors, 8)],
+    ['the tied names', tensors.length, () => tiedNames(tensors.map(({ name }) => name))],
     ['the hash job', segments, () => hashJobSteps(sharded)],
   ])('lets the event loop in again and again: %s', (_, items, steps) => {
     expect(yieldsOf(steps())).toBeGreaterThanOrEqual(Math.floor(items / TENSORS_PER_YIELD));

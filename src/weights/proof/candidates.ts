@@ -31,8 +31,7 @@ export function* candidateSteps(tensors: readonly Tensor[], tpSize: number): Ste
   const parameters = new Map<string, ProofParameter>();
   const doubts = yield* doubtsOf(tensors, tpSize);
   const names = tensors.map(({ name }) => name);
-  const ties = tiedNames(names);
-  yield;
+  const ties = yield* tiedNames(names);
 
   const add = (
     aliases: readonly string[],

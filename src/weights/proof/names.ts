@@ -1,4 +1,7 @@
 /** How engines name what a checkpoint names otherwise. Add a line to teach another fused module. */
+import type { Steps } from '../yielding.js';
+
+const NAMES_PER_STEP = 2048;
 
 export interface FusedGroup {
   /** Name of the engine's module. */
@@ -26,25 +29,25 @@ function weightOwner(name: string): string | null {
   return name.slice(name.lastIndexOf('.', end - 1) + 1, end);
 }
 
-function isEmbedding(name: string): boolean {
-  return EMBEDDINGS.has(weightOwner(name) ?? '');
-}
-
-function isHead(name: string): boolean {
-  return weightOwner(name) === 'lm_head';
-}
-
 export function isVocabulary(name: string): boolean {
-  return isEmbedding(name) || isHead(name);
+  const owner = weightOwner(name) ?? '';
+  return owner === 'lm_head' || EMBEDDINGS.has(owner);
 }
 
 /** Tied embeddings: a checkpoint that has one of the two stands for both names. */
-export function tiedNames(names: readonly string[]): ReadonlyMap<string, string> {
-  const embedding = names.find(isEmbedding);
-  const head = names.find(isHead);
-  if (embedding !== undefined && head === undefined) return new Map([[embedding, 'lm_head.weight']]);
-  if (head !== undefined && embedding === undefined) return new Map([[head, 'model.embed_tokens.weight']]);
-  return new Map();
+export function* tiedNames(names: readonly string[]): Steps<ReadonlyMap<string, string>> {
+  let embedding: string | undefined;
+  let head: string | undefined;
+  for (const [index, name] of names.entries()) {
+    if (index % NAMES_PER_STEP === 0) yield;
+    const owner = weightOwner(name);
+    if (owner === null) continue;
+    if (owner === 'lm_head') head ??= name;
+    else if (EMBEDDINGS.has(owner)) embedding ??= name;
+    if (head !== undefined && embedding !== undefined) return new Map();
+  }
+  if (embedding !== undefined) return new Map([[embedding, 'lm_head.weight']]);
+  return head === undefined ? new Map() : new Map([[head, 'model.embed_tokens.weight']]);
 }
 
 /** A layer that can take LoRA adapters is wrapped: its own parameters are named under base_layer (vLLM with --enable-lora). */
