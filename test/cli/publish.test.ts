@@ -79,6 +79,22 @@ describe('weightcast publish', () => {
     expect((await readManifest(join(into, 'step_1'))).kind).toBe('delta');
   });
 
+  test('names a libzstd that is not where it was said to be, and so does follow', async () => {
+    const next = join(folder, 'next');
+    const local = join(folder, 'local');
+    await writeTinyModel(next, { seed: 1 });
+    const missing = { WEIGHTCAST_ZSTD_LIBRARY: join(folder, 'libzstd.so.1') };
+    const refused = { code: 1, err: expect.stringContaining('WC_ZSTD_NOT_FOUND') };
+    await publish('--version', '0', '--quiet');
+    const args = ['publish', next, '--into', into, '--version', '1', '--delta'];
+    expect(await weightcast(args, missing)).toMatchObject(refused);
+    expect((await readdir(into)).sort()).toEqual(['.weightcast', 'step_0']);
+    expect((await weightcast(args)).code).toBe(0);
+    const follow = ['follow', into, '--into', local, '--max-versions', '2', '--no-fsync'];
+    expect(await weightcast(follow, missing)).toMatchObject(refused);
+    expect((await readdir(local)).sort()).toEqual(['.weightcast', 'step_0']);
+  });
+
   test('is quiet', async () => {
     const { code, out, err } = await publish(
       '--version',

@@ -26,6 +26,8 @@ unsigned DeltaApply::open() {
     throw Error(code::kZstdNotFound, plan_.delta_path + " is compressed with zstd, and libzstd.so.1 is not here",
                 {{"path", plan_.delta_path}});
   }
+  // The file says whether it is compressed, whatever is installed here.
+  if (delta_->codec() == DeltaCodec::none) plan_.zstd.reset();
   for (const auto& target : plan_.targets) {
     auto& file = *targets_.emplace_back(std::make_unique<FreshFile>(target.path));
     file.preallocate(target.size);

@@ -6,8 +6,8 @@ namespace weightcast {
 namespace {
 
 constexpr const char* kNames[] = {
-    "WEIGHTCAST_CUDA_LIBRARY", "WEIGHTCAST_NCCL_LIBRARY", "VIRTUAL_ENV", "CONDA_PREFIX", "HOME",
-    "NCCL_COMM_ID",            "NCCL_COMM_BLOCKING",
+    "WEIGHTCAST_CUDA_LIBRARY", "WEIGHTCAST_NCCL_LIBRARY", "WEIGHTCAST_ZSTD_LIBRARY", "VIRTUAL_ENV",
+    "CONDA_PREFIX",            "HOME",                    "NCCL_COMM_ID",            "NCCL_COMM_BLOCKING",
 };
 
 }  // namespace
