@@ -60,7 +60,9 @@ export async function heal(given: Attempt, book: DigestBook): Promise<void> {
   const attempt = { ...given, journal };
   const untouched = enginesIn(attempt, 'paused');
   const quarantined = enginesIn(attempt, 'quarantined');
-  const loadable = [...untouched, ...quarantined].filter(({ admin }) => admin.capabilities.diskLoad);
+  const loadable = [...untouched, ...quarantined].filter(
+    ({ id, admin }) => admin.capabilities.diskLoad && !ledger.mayStillStart.has(id),
+  );
   const stranded = untouched.filter((engine) => !loadable.includes(engine));
   const damage: Damage = {
     onNew: ledger.in('received', 'verified', 'serving-new').length + (given.beside?.onNew ?? 0),

@@ -36,6 +36,8 @@ export class Ledger {
   readonly #noted = new Set<string>();
   /** Quarantined with the new version, and perhaps serving it: their resume was not confirmed. */
   readonly mayServeNew = new Set<string>();
+  /** A request to open an update session may still reach them. */
+  readonly mayStillStart = new Set<string>();
   #phase: { readonly phase: Phase; readonly atMs: number } | null = null;
 
   constructor(engines: readonly LedgerEngine[], emit: (event: UpdateEvent) => void) {

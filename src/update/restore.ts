@@ -5,9 +5,10 @@ import type { Attempt } from './attempt.js';
 
 /**
  * How an engine answered a request that makes it receive.
- * received: 200 · refused: it answered an error, so its round has ended · not-sent: its workers certainly never got the request · unknown: anything else
+ * received: 200 · refused: it answered an error, so its round has ended · not-sent: its workers certainly never got the request · unstarted: the request to
+ * open its session was not answered · unknown: anything else
  */
-export type PostOutcome = 'received' | 'refused' | 'not-sent' | 'unknown';
+export type PostOutcome = 'received' | 'refused' | 'not-sent' | 'unstarted' | 'unknown';
 
 export function postOutcome(error: unknown): PostOutcome {
   if (!(error instanceof WeightcastError)) return 'unknown';
@@ -42,23 +43,24 @@ export async function restore(
   const endsAt = performance.now() + timeoutMs;
   await journal.mine();
   await onAll(attempt.engines, async (engine) => {
+    const outcome = posts.get(engine.id) ?? 'unknown';
+    if (outcome === 'unstarted' && !(await endUnanswered(attempt, engine, endsAt))) return;
     if (suspects.has(engine.id)) {
       ledger.set(engine.id, 'quarantined', 'it may hold what an earlier push left in it');
       return;
     }
-    const outcome = posts.get(engine.id) ?? 'unknown';
     const start = engine.admin.startUpdate();
     if (start === null && outcome === 'not-sent') {
       ledger.set(engine.id, 'paused', 'it was not asked to receive');
       return;
     }
-    const known = outcome === 'refused' || outcome === 'not-sent';
+    const known = outcome !== 'unknown' && outcome !== 'received';
     if (start === null || !known || !engine.admin.capabilities.restoresByEmptyRound) {
       quarantineUnfinished(attempt, engine);
       return;
     }
     try {
-      await emptyRound(engine, start, { open: outcome === 'not-sent', endsAt });
+      if (outcome !== 'unstarted') await emptyRound(engine, start, { open: outcome === 'not-sent', endsAt });
       ledger.set(engine.id, 'paused', 'restored by an empty round: it had received nothing');
     } catch (error) {
       ledger.quarantine(
@@ -67,6 +69,32 @@ export async function restore(
       );
     }
   });
+}
+
+/**
+ * An engine that takes a finish had opened its session: that was an empty round. Where it does not, the request may still come, after whatever is done here,
+ * and an engine that serves by then would die of its next request: it stays out.
+ */
+async function endUnanswered({ ledger }: Attempt, engine: EngineLink, endsAt: number): Promise<boolean> {
+  const finish = engine.admin.finishUpdate({ weightVersion: null });
+  try {
+    if (finish !== null) await engine.call(finish, { timeoutMs: Math.max(1, endsAt - performance.now()) });
+    return true;
+  } catch (cause) {
+    ledger.mayStillStart.add(engine.id);
+    ledger.quarantine(
+      engine.id,
+      new WeightcastError(
+        'WC_UPDATE_QUARANTINED',
+        'it did not answer the request to open its update session, which may still take effect: its next request would then kill it',
+        {
+          ...{ engine: engine.id, phase: 'transfer', cause },
+          remedy: 'Push again once the server answers; restart it if it does not.',
+        },
+      ),
+    );
+    return false;
+  }
 }
 
 /** A refused update has closed its session (since 0.23), so the round starts anew; one that was only opened is finished. */

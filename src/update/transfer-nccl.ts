@@ -75,7 +75,8 @@ async function startAll(attempt: Attempt, suspects: Set<string>, clock: Clock): 
   const posts = new Map<string, PostOutcome>();
   for (const engine of engines) {
     const error = failed.get(engine.id);
-    posts.set(engine.id, error === undefined ? 'not-sent' : postOutcome(error));
+    const outcome = error === undefined ? 'not-sent' : postOutcome(error);
+    posts.set(engine.id, outcome === 'unknown' ? 'unstarted' : outcome);
   }
   await restore(attempt, suspects, posts, clock.toRestore());
   return false;

@@ -49,6 +49,51 @@ it('does not promise that an engine serves while a pause that it never answered 
   });
 });
 
+it('keeps an engine out, also where files could heal it, while a start that it never answered may still come', async () => {
+  await withGates(2, async ({ connect, urls, engines, b }, gates) => {
+    let arrive = (): void => undefined;
+    const arrival = new Promise<void>((resolve) => {
+      arrive = resolve;
+    });
+    gates[0]?.decide(({ path }) =>
+      path === '/start_weight_update' ? { forward: () => arrival, reply: { kind: 'none' } } : null,
+    );
+    const session = await connect({
+      engines: gates.map(({ url }) => url),
+      fallback: 'filesystem',
+      timeouts: { update: 1_000 },
+    });
+    const report = await failedReport(session.update(b));
+    expect(report).toMatchObject({
+      outcome: 'quarantined',
+      engines: [{ state: 'quarantined' }, { state: 'serving-old' }],
+    });
+    expect(report.engines[0]?.history.at(-1)?.reason).toContain('may still take effect');
+    arrive();
+    await expect.poll(async () => (await engines[0]?.state())?.updating).toBe(true);
+    expect(await Promise.all(urls.map(isPaused))).toEqual([true, false]);
+
+    // The next push finds the session open, and closes it.
+    gates[0]?.decide(() => null);
+    expect(await session.update(b)).toMatchObject({ outcome: 'updated' });
+    expect(await Promise.all(urls.map(isPaused))).toEqual([false, false]);
+    await session.close();
+  });
+});
+
+it('resumes an engine whose answer to a start was lost: it takes the finish', async () => {
+  await withGates(1, async ({ connect, urls, b }, gates) => {
+    gates[0]?.decide(({ path }) =>
+      path === '/start_weight_update' ? { forward: 'now', reply: { kind: 'none' } } : null,
+    );
+    const session = await connect({ engines: gates.map(({ url }) => url), timeouts: { update: 1_000 } });
+    const report = await failedReport(session.update(b));
+    expect(report.engines).toMatchObject([{ state: 'serving-old' }]);
+    expect(await isPaused(urls[0] as string)).toBe(false);
+    await session.close();
+  });
+});
+
 it('leaves no engine waiting in a group that was given up because another engine refused to join', async () => {
   await withGates(2, async ({ connect, engines, b }, gates) => {
     // It is told to join when the other one has already failed.
