@@ -24,7 +24,7 @@ import { deltaRequest, deltaUnlessFiles } from './delta/request.js';
 import { DigestBook } from './digests.js';
 import type { FleetConnections } from './fleet-connections.js';
 import { connectAll } from './fleet-connections.js';
-import { Guardian } from './guardian/guardian.js';
+import { Guardian, guarded } from './guardian/guardian.js';
 import { Ledger } from './ledger.js';
 import { openMembership } from './membership.js';
 import { NcclSender } from './nccl-sender.js';
@@ -240,7 +240,10 @@ export class FleetSession {
       const onTransferred = (report: TransferReport) => {
         transfer = report;
       };
-      if (claim !== null) await this.#guardian?.guard(claim.record, settings, (text) => ledger.note(text));
+      if (claim !== null && this.#guardian !== null) {
+        const watched = { record: claim.record, settings };
+        this.#guardian = await guarded(this.#guardian, watched, (text) => ledger.note(text));
+      }
       await carryOut({ attempt, carrier, book, ...methods, onTransferred });
       await readBack(attempt, this.#memory.weightVersions);
     } catch (error) {

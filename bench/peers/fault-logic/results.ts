@@ -121,6 +121,9 @@ export async function writeFaultResults(folder: string, results: FaultResults): 
   const facts = { machine: machine(), versions: versions(), load: loadAverage() };
   const base = join(folder, `faults-${results.date.slice(0, 10)}`);
   await writeFile(`${base}.md`, toMarkdown(results, facts));
-  await writeFile(`${base}.json`, `${JSON.stringify({ ...facts, ...results }, null, 1)}\n`);
+  const { runs, ...rest } = results;
+  const lines = runs.map((run) => `  ${JSON.stringify(run)}`).join(',\n');
+  const head = JSON.stringify({ ...facts, ...rest }, null, 1).replace(/\n}$/, '');
+  await writeFile(`${base}.json`, `${head},\n "runs": [\n${lines}\n ]\n}\n`);
   return [`${base}.md`, `${base}.json`];
 }

@@ -69,8 +69,8 @@ export class Guardian {
     return this.#hasEnded;
   }
 
-  /** Resolves when it watches over this update; when it does not, that is told, and the update goes on. */
-  async guard(record: RecordFile, settings: Settings, tell: (text: string) => void): Promise<void> {
+  /** Resolves to true when it watches over this update; to false when it does not. */
+  async guard(record: RecordFile, settings: Settings): Promise<boolean> {
     const { id, push } = record.head;
     let timer: NodeJS.Timeout | undefined;
     const watching = new Promise<boolean>((resolve) => {
@@ -105,9 +105,7 @@ export class Guardian {
     const watched = await watching;
     clearTimeout(timer);
     this.#watching.delete(id);
-    if (!watched) {
-      tell('the guardian did not start: if this process is killed, engines stay paused until the next push');
-    }
+    return watched;
   }
 
   /** The update has ended. */
@@ -130,6 +128,24 @@ export class Guardian {
   #send(message: GuardianMessage): void {
     this.#child?.stdin?.write(`${JSON.stringify(message)}\n`);
   }
+}
+
+/**
+ * The guardian that watches over this update: the one at hand, or another, where that one was killed and it was not noticed yet. When none does, that is told,
+ * and the update goes on.
+ */
+export async function guarded(
+  guardian: Guardian,
+  update: { readonly record: RecordFile; readonly settings: Settings },
+  tell: (text: string) => void,
+): Promise<Guardian> {
+  const { record, settings } = update;
+  if (await guardian.guard(record, settings)) return guardian;
+  const next = guardian.ended ? Guardian.start(settings) : guardian;
+  if (next === guardian || !(await next.guard(record, settings))) {
+    tell('the guardian did not start: if this process is killed, engines stay paused until the next push');
+  }
+  return next;
 }
 
 /** A key may be in a variable of ours that is handed on. */

@@ -55,8 +55,9 @@ const commands = {
   async pour({ hex }) {
     const bytes = Buffer.from(hex, 'hex');
     for (const socket of sockets) {
-      const more = () => {
-        if (!socket.destroyed) socket.write(bytes, more);
+      // A write that failed calls back before the socket counts as destroyed: writing again from there would go round for ever.
+      const more = (error) => {
+        if (!error && !socket.destroyed) socket.write(bytes, more);
       };
       more();
     }
