@@ -127,11 +127,13 @@ await lane('published versions', vllmPackages('0.32.0'), (python) => {
     for (let version = 1; version <= 4; version += 1) {
       const { manifest } = await publish(models.directory(modelOf(version)), {
         ...{ directory, version, delta: true, anchorEvery: 10 },
+        ...(version === 1 ? {} : { deltaBase: models.directory(modelOf(version - 1)) }),
       });
       expect(manifest.kind).toBe(version === 1 ? 'full' : 'delta');
       // The third is behind by one when the fourth is there: two deltas in a row.
       if (version === 3) continue;
-      const followed = await weightcast(['follow', directory, '--into', local, '--max-versions', '1']);
+      const steps = version === 4 ? '2' : '1';
+      const followed = await weightcast(['follow', directory, '--into', local, '--max-versions', steps]);
       expect(followed.code, followed.stderr).toBe(0);
       await pushVersion(join(local, `step_${version}`), version, vllm);
     }
