@@ -50,8 +50,9 @@ function racesOfOurs(text: string): string {
     const accesses = report.split(/^ {2}(?:Location|Thread|Mutex|As if)/m)[0]!.split(/^ {2}(?=\S)/m);
     return accesses.some((access) => ours.test(accessor(access)));
   };
-  // When the sanitizer itself gives up, the process ends with the exit code 0 that its reports have here.
-  const gaveUp = (report: string): boolean => /FATAL: ThreadSanitizer|CHECK failed/.test(report);
+  // When the sanitizer itself gives up, or the process crashes under it, that ends with the exit code 0 that its reports have here.
+  const gaveUp = (report: string): boolean =>
+    /(?:FATAL|ERROR): ThreadSanitizer|ThreadSanitizer:\s*DEADLYSIGNAL|CHECK failed/.test(report);
   return text
     .split(/^={18}$/m)
     .filter((report) => isOurs(report) || gaveUp(report))
@@ -80,7 +81,9 @@ export async function buildSanitized(sanitizer: Sanitizer): Promise<Sanitized> {
     LD_PRELOAD: libraries.join(' '),
     ASAN_OPTIONS: `${log}:exitcode=66:detect_leaks=0`,
     UBSAN_OPTIONS: `${log}:print_stacktrace=1`,
-    TSAN_OPTIONS: `${log}:exitcode=0:second_deadlock_stack=1:suppressions=${suppressions}`,
+    // From the address of a thread's block of a loaded library ThreadSanitizer guesses where its size stands, by a rule of an older glibc: now and then
+    // it takes other bytes for it, clears "-4096 bytes" and gives up (2 of 90 endings of a Worker; 0 of 90 without that).
+    TSAN_OPTIONS: `${log}:exitcode=0:second_deadlock_stack=1:intercept_tls_get_addr=0:suppressions=${suppressions}`,
   };
   return {
     env,
