@@ -312,19 +312,22 @@ class Run {
 
   /** Kills an engine; another process answers under its address after a while. */
   async #restart(engine: number, delayMs: number): Promise<void> {
+    const killed = this.#kill(engine);
+    // From now on: a push can fail and end before the engine's process has.
+    this.#background.add(killed.then(() => this.#replace(engine, delayMs)));
+    await killed;
+  }
+
+  async #replace(engine: number, delayMs: number): Promise<void> {
     const seat = this.#seats[engine] as Seat;
-    await this.#kill(engine);
-    const back = (async () => {
-      await sleep(delayMs);
-      seat.spec = { ...seat.spec, environment: {} };
-      seat.engine = await this.#options.pool.take(seat.spec);
-      seat.replaced = 'restarted';
-      seat.gate.retarget(seat.engine.url);
-      const deployment = this.#options.pool.deploymentOf(seat.engine);
-      if (deployment !== null) seat.front?.retarget(deployment.frontend);
-      await seat.gate.accept();
-    })();
-    this.#background.add(back);
+    await sleep(delayMs);
+    seat.spec = { ...seat.spec, environment: {} };
+    seat.engine = await this.#options.pool.take(seat.spec);
+    seat.replaced = 'restarted';
+    seat.gate.retarget(seat.engine.url);
+    const deployment = this.#options.pool.deploymentOf(seat.engine);
+    if (deployment !== null) seat.front?.retarget(deployment.frontend);
+    await seat.gate.accept();
   }
 
   async close(): Promise<void> {
