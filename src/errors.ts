@@ -133,6 +133,10 @@ export const ERRORS = {
   ),
   WC_ENGINE_VERSION: entry('engine', 'Use a vLLM version from 0.16 on.'),
   WC_ENGINE_UNAUTHORIZED: entry('engine', 'Pass the API key: --api-key-env NAME.'),
+  WC_ENGINE_ASLEEP: entry(
+    'engine',
+    'Wake it first (a Dynamo worker: POST /engine/control/wake_up on its system port); if it slept at level 2 it has no weights until it is updated.',
+  ),
   WC_ENGINE_DEAD: entry('engine', 'The engine is dead: restart it.'),
   WC_DISCOVERY_FAILED: entry(
     'engine',

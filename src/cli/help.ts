@@ -86,12 +86,16 @@ export const ORCHESTRATE_EXAMPLES = `
 Tells the engines to join the trainer's group (--trainer), and for each version that it announces in the folder pauses all of them, lets it send, has them receive,
 and resumes those that are whole. Without --trainer the versions are files, which the engines load; adapters are loaded without a pause.
 An engine that did not finish stays paused and is named, and the command ends. Ctrl-C finishes an update that has begun.
+Engines that are found (--elastic, --discover) load files: they are looked up for each version, who comes later is brought to the last one, and a version that not all
+serve is named while the next is waited for. With --trainer they are those who are there at the start: the command ends, with nobody paused, when one leaves or comes.
 
 Exit codes: 0 the versions that came are served, 1 failed and everybody serves what they served, 2 wrong usage, 3 some engine stays paused, 130 interrupted before a version came.
 
 Examples
   weightcast orchestrate /run/broadcasts -e prime-rl=http://gpu-1:8100,workers=4 -e prime-rl=http://gpu-2:8100,workers=4 --trainer 10.0.0.1:29501
   weightcast orchestrate /run/broadcasts -e prime-rl=http://gpu-1:8100
+  weightcast orchestrate /run/broadcasts --elastic engines.svc:8100,backend=prime-rl
+  weightcast orchestrate /run/broadcasts --prime-rl-config rl.toml
 `;
 
 export const PUBLISH_EXAMPLES = `

@@ -126,9 +126,9 @@ const ONLY: Readonly<Record<FlagsOf, RegExp>> = {
   fleet: new RegExp(`^(${EVERYWHERE}|router-url)$`),
   // Asks no engine.
   send: /^(emulate|packed|no-packed|packed-buffer-bytes|master-address|master-port|device|cuda-library|nccl-library|timeout-rendezvous|timeout-update|prime-rl-config|config)$/,
-  // Sends nothing, and drives engines that are named.
+  // Sends nothing.
   orchestrate:
-    /^(engine|backend|api-key-env|header|header-env|timeout-rendezvous|timeout-update|state-dir|prime-rl-config|config)$/,
+    /^(engine|backend|discover|elastic|sync-interval|api-key-env|header|header-env|timeout-(discovery|rendezvous|update)|state-dir|prime-rl-config|config)$/,
 };
 
 /** What a command takes where nothing is said, if not what the others take. */

@@ -9,11 +9,11 @@ export interface Session {
 export type Connect = (options: FleetOptions) => Promise<Session>;
 
 /** Waits for `connect`, but not longer than until `signal` aborts; a session that comes later is closed. */
-export async function connectOrAbort(
-  connect: Connect,
+export async function connectOrAbort<S extends Pick<Session, 'close'>>(
+  connect: (options: FleetOptions) => Promise<S>,
   options: FleetOptions,
   signal: AbortSignal,
-): Promise<Session> {
+): Promise<S> {
   signal.throwIfAborted();
   const connecting = connect(options);
   let onAbort = () => {};
@@ -32,7 +32,10 @@ export async function connectOrAbort(
 }
 
 /** Closes; what fails then is told, but changes nothing: the update has ended and its report is out. */
-export async function closeSession(session: Session, say: (text: string) => void): Promise<void> {
+export async function closeSession(
+  session: Pick<Session, 'close'>,
+  say: (text: string) => void,
+): Promise<void> {
   try {
     await session.close();
   } catch (error) {

@@ -67,6 +67,9 @@ export interface Patience {
 
 export type PauseMode = 'abort' | 'wait' | 'keep';
 
+/** What an engine does with its memory: one that is asleep keeps its weights elsewhere, an emptied one has let go of them. */
+export type SleepState = 'awake' | 'asleep' | 'emptied';
+
 /** What leaves rank 0: engines of one wire format can share a communicator. */
 export type WireFormat = 'vllm' | 'prime-rl';
 
@@ -205,6 +208,8 @@ export interface EngineAdmin {
   transferBackend?(): Exchange<string | null>;
   /** Requests that it works on now; null where its metrics don't say. */
   runningRequests?(): Exchange<number | null>;
+  /** Nothing can be written to the memory of one that sleeps; null where its metrics don't say. */
+  sleepState?(): Exchange<SleepState | null>;
   /** A number that stays as long as the process does and no longer (Unix seconds of its start, where its metrics say): tells a restarted engine. */
   processStart(): Exchange<number | null> | null;
   /** Scores a fixed prompt under the weights that are served now. */

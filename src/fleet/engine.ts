@@ -1,5 +1,5 @@
 /** One engine of a fleet: its admin operations and a way to run them. */
-import type { EngineAdmin, Exchange, ModelCard } from '../engines/admin.js';
+import type { EngineAdmin, Exchange, ModelCard, SleepState } from '../engines/admin.js';
 import { asWeightcastError, WeightcastError } from '../errors.js';
 
 export interface CallOptions {
@@ -25,6 +25,8 @@ export interface EngineFacts {
   readonly workers: number;
   /** null where the engine can't say. */
   readonly paused: boolean | null;
+  /** null where the engine can't say. */
+  readonly sleep: SleepState | null;
   readonly model: string | null;
   /** Unix seconds; null where the metrics don't say. */
   readonly processStart: number | null;
@@ -51,9 +53,10 @@ export async function probeEngine(engine: EngineLink, options: CallOptions): Pro
     const paused = await ask(admin.isPaused());
     const model = baseModel(await call(admin.listModels()));
     const weightVersion = await ask(admin.weightVersion());
-    // The last: where it fails or hangs, nothing else waits for it.
+    // Metrics are the last: where they fail or hang, nothing else waits for them.
     const processStart = await ask(admin.processStart()).catch(() => null);
-    return { workers, paused, model, processStart, weightVersion };
+    const sleep = await ask(admin.sleepState?.() ?? null).catch(() => null);
+    return { workers, paused, sleep, model, processStart, weightVersion };
   } catch (error) {
     throw asWeightcastError(error, 'WC_ENGINE_UNREACHABLE', { engine: engine.id, phase: 'preflight' });
   }

@@ -1,26 +1,14 @@
 /** weightcast as the orchestrator beside a prime-rl trainer: its announcements are followed, its bytes never pass through here. */
-import { asWeightcastError, hasCode, WeightcastError } from '../errors.js';
-import {
-  type Announcement,
-  answerAnnouncement,
-  awaitAnnouncement,
-  awaitFinished,
-  fileSystemNow,
-  isAnnounced,
-  positionAfter,
-  watchFrom,
-} from '../transports/filesystem/prime-rl/index.js';
+import { asWeightcastError, WeightcastError } from '../errors.js';
+import { type Announcement, fileSystemNow } from '../transports/filesystem/prime-rl/index.js';
+import { eachVersion, stands, unlessStopped, type WatchOptions } from './announcements.js';
 import { type EngineName, type OperationOptions, targetsOf } from './engines.js';
 import { type AdapterNames, loadVersion, unloadReplaced } from './follow-adapters.js';
 import { FollowerClaim } from './follow-claim.js';
 import { type BroadcasterOptions, initBroadcaster } from './group.js';
 import { updateWeights } from './update.js';
 
-export interface FollowOptions extends OperationOptions {
-  /** `<run>/broadcasts`. */
-  readonly broadcasts: string;
-  /** Ends the following; an update that has begun is finished first, within the deadlines of its calls. */
-  readonly signal: AbortSignal;
+export interface FollowOptions extends Omit<OperationOptions, 'signal'>, WatchOptions {
   /** The trainer's group, which the engines join first. Left out: the trainer writes files, which the engines load. */
   readonly group?: Pick<BroadcasterOptions, 'host' | 'port' | 'inferenceWorldSize' | 'joinTimeoutMs'>;
   /**
@@ -28,12 +16,6 @@ export interface FollowOptions extends OperationOptions {
    * that begins with this one, and the version before is unloaded after `onUpdated`. Default 'policy'.
    */
   readonly loraName?: string;
-  /** Milliseconds between two looks. Default 1000, as prime-rl's orchestrator looks. */
-  readonly pollMs?: number;
-  /** Milliseconds without an announcement after which to give up. Default: none. */
-  readonly idleTimeoutMs?: number;
-  /** Milliseconds until a trainer that was told to write its files must have written them. Default 1,200,000, prime-rl's patience with its peer. */
-  readonly writeTimeoutMs?: number;
   /** Total milliseconds in which an engine must have received or loaded a version. Default: `timeoutMs`, or the backend's own patience (prime-rl: 720,000). */
   readonly updateTimeoutMs?: number;
   /**
@@ -41,10 +23,6 @@ export interface FollowOptions extends OperationOptions {
    * them.
    */
   readonly stateDir?: string | null;
-  /** Told of each version that is followed, before anybody is paused. */
-  readonly onAnnounced?: (announcement: Announcement) => void;
-  /** Told where that one was withdrawn: everybody serves what they served. */
-  readonly onWithdrawn?: (announcement: Announcement) => void;
   /** Told of each version that every engine serves, and of adapters as what: their names by engine (its URL), which requests use as their model. */
   readonly onUpdated?: (
     announcement: Announcement,
@@ -69,37 +47,28 @@ export interface FollowOptions extends OperationOptions {
  * the trainer is silent for too long, or does not finish writing; WC_UPDATE_BUSY when somebody else updates one of the engines, WC_STATE_DIR
  */
 export async function followTrainer(engines: readonly EngineName[], options: FollowOptions): Promise<void> {
-  const { broadcasts, group, signal, pollMs = 1_000, idleTimeoutMs = Number.POSITIVE_INFINITY } = options;
+  const { broadcasts, group, signal } = options;
   const sinceMs = group === undefined ? 0 : await fileSystemNow(broadcasts);
-  // Only a wait ends quietly by the signal: an update has a result, whoever wants to stop.
-  let waiting = true;
   let adapters: AdapterNames = new Map();
-  let claim: FollowerClaim | null = null;
+  const held: { claim: FollowerClaim | null } = { claim: null };
   try {
-    claim = await claimOf(engines, options);
-    if (group !== undefined) await joinGroup(engines, { ...options, ...group }, claim);
-    for (let position = watchFrom(sinceMs); ; waiting = true) {
-      const wait = { timeoutMs: idleTimeoutMs, pollMs, signal };
-      const announcement = await awaitAnnouncement(broadcasts, position, wait);
-      position = positionAfter(announcement, position);
-      options.onAnnounced?.(announcement);
-      const ready = await whenWritten(announcement, options);
-      waiting = false;
-      const served = ready === null ? null : await applied(engines, ready, options, claim);
-      if (ready === null || served === null) {
-        options.onLog?.(`version ${announcement.version} was withdrawn: looking again`);
-        options.onWithdrawn?.(announcement);
-        continue;
-      }
-      await options.onUpdated?.(ready, served);
+    const begun = await unlessStopped(signal, async () => {
+      held.claim = await claimOf(engines, options);
+      if (group !== undefined) await joinGroup(engines, { ...options, ...group }, held.claim);
+      return true;
+    });
+    if (begun === null) return;
+    const loadsFiles = group === undefined;
+    await eachVersion({ ...options, sinceMs, loadsFiles }, async (announcement) => {
+      const served = await applied(engines, announcement, options, held.claim);
+      if (served === null) return false;
+      await options.onUpdated?.(announcement, served);
       await unloadReplaced(engines, adapters, served, uninterrupted(options));
-      if (ready.adapter) adapters = served;
-    }
-  } catch (error) {
-    if (waiting && signal.aborted && hasCode(error, 'WC_UPDATE_ABORTED')) return;
-    throw error;
+      if (announcement.adapter) adapters = served;
+      return true;
+    });
   } finally {
-    await claim?.release().catch((error: unknown) => options.onLog?.(String(error)));
+    await held.claim?.release().catch((error: unknown) => options.onLog?.(String(error)));
   }
 }
 
@@ -132,18 +101,6 @@ function uninterrupted({ signal: _, loraName: __, ...options }: FollowOptions): 
   return options;
 }
 
-function writesWhenAnswered({ generation }: Announcement, { group }: FollowOptions): boolean {
-  return group === undefined && generation === 'dotfiles';
-}
-
-/** The announcement as it is to be followed; null when it was withdrawn, or made anew, before its files were there. */
-async function whenWritten(announcement: Announcement, options: FollowOptions): Promise<Announcement | null> {
-  if (!writesWhenAnswered(announcement, options)) return announcement;
-  const { signal, writeTimeoutMs = 1_200_000 } = options;
-  if (!(await answerAnnouncement(announcement))) return null;
-  return awaitFinished(announcement, { timeoutMs: writeTimeoutMs, signal });
-}
-
 /** What the engines serve adapters as; null when the announcement was withdrawn: everybody serves what they served. */
 async function applied(
   engines: readonly EngineName[],
@@ -154,13 +111,12 @@ async function applied(
   const { group, loraName = 'policy' } = options;
   const operation = uninterrupted(options);
   if (announcement.adapter) return loadVersion(engines, announcement, loraName, operation);
-  const stands = writesWhenAnswered(announcement, options) ? isAnnounced : answerAnnouncement;
   let withdrawn: WeightcastError | null = null;
   await claim?.begin(announcement.path, String(announcement.version));
   const onPaused = async () => {
     // Before the trainer is answered: from then on it may be sending.
     await claim?.ask(group === undefined ? 'load' : 'receive', announcement.path);
-    if (await stands(announcement)) return;
+    if (await stands(announcement, { loadsFiles: group === undefined })) return;
     withdrawn = new WeightcastError('WC_UPDATE_ABORTED', 'the trainer withdrew its announcement', {
       phase: 'pause',
     });

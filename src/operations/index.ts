@@ -1,6 +1,7 @@
 /** Single operations on engines, without a fleet or a session: what prime-rl's client offers as functions. */
 export type { AdminApi, EngineName, OperationOptions } from './engines.js';
 export { type FollowOptions, followTrainer } from './follow.js';
+export { type FollowFilesOptions, followTrainerFiles } from './follow-files.js';
 export { type BroadcasterOptions, initBroadcaster } from './group.js';
 export { checkHealth, type HealthOptions, listModels, maybeCheckHasModel } from './health.js';
 export {

@@ -2,6 +2,7 @@
 import { basename, resolve } from 'node:path';
 import type { Exchange, PauseMode } from '../engines/admin.js';
 import { asWeightcastError, WeightcastError } from '../errors.js';
+import { requireAwake } from '../fleet/asleep.js';
 import { onAll } from '../fleet/engine.js';
 import { type HeldFolder, holdPublished } from '../transports/filesystem/published/hold.js';
 import {
@@ -62,7 +63,7 @@ export interface UpdateWeightsOptions extends PauseOptions {
  * another one afterwards counts as not whole (WC_VERIFY_MISMATCH).
  *
  * @param weightDir as the engines see it; a relative one is taken from the working directory here, since an engine takes it for a repository's name
- * @throws WeightcastError why nothing was updated, with everybody resumed; or WC_UPDATE_QUARANTINED with the engines by what became of them in `details`:
+ * @throws WeightcastError why nothing was updated, with everybody resumed (WC_ENGINE_ASLEEP: nobody was paused); or WC_UPDATE_QUARANTINED with the engines by what became of them in `details`:
  * `resumed`, `paused` (not whole), `unresumed` (whole, but not serving)
  */
 export async function updateWeights(
@@ -80,6 +81,7 @@ export async function updateWeights(
       connected.map((engine) => [engine.id, updateOf(engine, directory, weightVersion, options)]),
     );
     await using _held = options.from === 'broadcast' ? null : await held(directory, options);
+    await requireAllAwake(connected);
     await pauseOrResume(connected, options);
     const updated = await onAll(connected, async (engine) => {
       const limits = {
@@ -109,6 +111,14 @@ function updateOf(
     throw new WeightcastError('WC_CONFIG_INVALID', `${id} loads no weights from a directory`, { engine: id });
   }
   return admin.updateWeights({ tensors: [], packing: null, weightVersion, directory });
+}
+
+/** @throws WeightcastError WC_ENGINE_ASLEEP; one that can't say passes */
+async function requireAllAwake(engines: readonly ConnectedEngine[]): Promise<void> {
+  await onEvery(engines, async ({ id, admin, call }) => {
+    const exchange = admin.sleepState?.() ?? null;
+    requireAwake(id, exchange === null ? null : await call(exchange).catch(() => null));
+  });
 }
 
 async function pauseOrResume(

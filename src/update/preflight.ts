@@ -1,5 +1,6 @@
 /** Everything that is asked and checked before anybody is paused. */
 import { hasCode, WeightcastError } from '../errors.js';
+import { requireAwake } from '../fleet/asleep.js';
 import { type CallOptions, type EngineFacts, type EngineLink, onAll, probeEngine } from '../fleet/engine.js';
 import { type Checkpoint, openCheckpoint } from '../weights/checkpoint.js';
 import type { Attempt } from './attempt.js';
@@ -57,6 +58,7 @@ export async function preflight(fleet: FleetConnections, input: PreflightInput):
     const facts = await probeEngine(engine, options).catch((error: unknown) => {
       throw stuckInJoin(input.found, engine.id, error) ?? error;
     });
+    requireAwake(engine.id, facts.sleep);
     const before = memory.processStarts.get(engine.id);
     // One that can't say now has not said that it was restarted.
     if (facts.processStart !== null || before === undefined)

@@ -3,6 +3,7 @@
  * Whole new versions are proved and resumed, untouched old ones are resumed, the rest is loaded from disk where that is allowed, or stays paused and is reported.
  */
 import { asWeightcastError, WeightcastError } from '../errors.js';
+import { requireAwake } from '../fleet/asleep.js';
 import { type EngineFacts, type EngineLink, onAll, probeEngine } from '../fleet/engine.js';
 import { type Checkpoint, openCheckpoint } from '../weights/checkpoint.js';
 import { checkpointIdentity } from '../weights/identity.js';
@@ -142,6 +143,7 @@ async function lookAround(request: RecoveryRequest, { ledger, settings, engines 
   const facts = new Map<string, EngineFacts>();
   const { failed } = await onAll(engines, async (engine) => {
     const seen = await probeEngine(engine, { timeoutMs: settings.timeouts.probe });
+    requireAwake(engine.id, seen.sleep);
     facts.set(engine.id, seen);
     ledger.identify(engine.id, { engineVersion: engine.admin.version, workers: seen.workers });
     judge(request, ledger, { engine, facts: seen, identity });
@@ -265,7 +267,10 @@ function unreachable({ claim }: RecoveryRequest, ledger: Ledger, id: string, cau
     asWeightcastError(cause, 'WC_ENGINE_UNREACHABLE', { engine: id, phase: 'preflight' });
   const known = claim.found.some(({ engines }) => engines.some(({ key }) => key === engineKey(id)));
   if (!known) ledger.fail(id, error);
-  else ledger.quarantine(id, error, `it can't be put right, restart it: ${error.message}`);
+  else {
+    const what = error.code === 'WC_ENGINE_ASLEEP' ? 'wake' : 'restart';
+    ledger.quarantine(id, error, `it can't be put right, ${what} it: ${error.message}`);
+  }
 }
 
 /** @param before engines that served when this began, and were not paused */

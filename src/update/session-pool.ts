@@ -99,14 +99,14 @@ function prober(http: HttpClient, timeoutMs: number): PoolOptions['probe'] {
       };
       known.set(key, entry);
       const { link } = entry;
-      const { processStart, weightVersion, paused } = await probeEngine(link, { signal, timeoutMs });
+      const { processStart, weightVersion, paused, sleep } = await probeEngine(link, { signal, timeoutMs });
       // Another process may be another version of the server.
       if (entry.processStart !== undefined && entry.processStart !== processStart) known.delete(key);
       entry.processStart = processStart;
       const asks = withAdapters && listsItsOwn(link, target);
       const cards = asks ? await link.call(link.admin.listModels(), { signal, timeoutMs }) : null;
       const adapters = cards?.map(({ id, root }) => ({ name: id, path: root })) ?? null;
-      return { processStart, weightVersion, paused, adapters };
+      return { processStart, weightVersion, paused, sleep, adapters };
     } catch (error) {
       known.delete(key);
       throw error;

@@ -43,6 +43,7 @@ it('asks an engine for its facts over one connection', async () => {
     expect(await probeEngine(engine, {})).toEqual({
       workers: 2,
       paused: false,
+      sleep: null,
       model: 'model',
       processStart: 5,
       weightVersion: '7',

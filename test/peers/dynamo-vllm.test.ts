@@ -8,6 +8,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, onTestFailed, test } from 'vitest';
 import { computeTeacherLogprobs, connectFleet, type FleetOptions, InferenceClient } from '../../src/index.js';
+import { failedReport } from '../update/support.js';
 import { writeAdapter } from './support/adapter.js';
 import { chatInFlight } from './support/dynamo/chat.js';
 import { type Deployment, deploy, until, untilListed } from './support/dynamo/deployment.js';
@@ -161,6 +162,35 @@ await lane('dynamo.vllm 1.6.1 over vllm 0.31.0', dynamoVllmPackages, (python) =>
       await expectServes(name);
     }
   }, 300_000);
+
+  test.each([1, 2])(
+    'a worker that sleeps at level %i is named and not touched; awake again it takes the update',
+    async (level) => {
+      await using fleet = await fleetOf({ transport: 'filesystem' });
+      expect(await admin('control/sleep', { level })).toMatchObject({ status: 'ok' });
+      await until(
+        () => frontend.models(),
+        (listed) => listed.length === 0,
+      );
+      expect((await frontend.rlWorkers()).workers).toMatchObject([{ system_url: worker.systemUrl }]);
+      const said = await admin('get_weight_version');
+      const report = await failedReport(fleet.update(models.directory('b'), { version: `asleep-${level}` }));
+      expect(report).toMatchObject({
+        outcome: 'failed',
+        error: { code: 'WC_ENGINE_ASLEEP', engine: worker.systemUrl, phase: 'preflight' },
+      });
+      expect(await admin('get_weight_version')).toEqual(said);
+      expect((await admin('update_weights_from_disk')).message).toMatch(/^Worker must be paused/);
+      expect(await admin('control/wake_up')).toMatchObject({ status: 'ok' });
+      await until(
+        () => frontend.models(),
+        (listed) => listed.length === 1,
+      );
+      const awake = await fleet.update(models.directory('b'), { version: `awake-${level}` });
+      expect(awake).toMatchObject({ outcome: 'updated' });
+      await expectServes('b');
+    },
+  );
 
   test('an adapter is loaded, answers by its name, is swapped by another name, and unloaded', async () => {
     const [one, two] = [join(deployment.directory, 'lora-1'), join(deployment.directory, 'lora-2')];

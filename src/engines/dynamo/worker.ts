@@ -23,7 +23,14 @@ export interface WorkerParts extends Pick<EngineAdmin, 'backend' | 'notes'> {
   readonly calls: Calls;
   readonly operations: Pick<
     EngineAdmin,
-    'health' | 'listModels' | 'processStart' | 'runningRequests' | 'scorePrompt' | 'worldSize' | 'checksums'
+    | 'health'
+    | 'listModels'
+    | 'processStart'
+    | 'runningRequests'
+    | 'sleepState'
+    | 'scorePrompt'
+    | 'worldSize'
+    | 'checksums'
   >;
 }
 
@@ -90,6 +97,7 @@ export function workerParts({ target, parameters, metrics, notes }: DynamoWorker
       checksums: () => null,
       processStart: () => ownMetrics(({ instanceId }) => identityOf(instanceId)),
       runningRequests: () => ownMetrics(({ inFlight }) => inFlight),
+      sleepState: () => ownMetrics(({ sleep }) => sleep),
       scorePrompt: ({ model, tokens }) => {
         if (target.inferenceUrl === null || instance === null) return null;
         const body = {

@@ -7,6 +7,9 @@
  *                             quarantined ◀──────────────────────── unhealthy ──answers──▶ syncing
  */
 
+import type { SleepState } from '../../engines/admin.js';
+import { describeSleep } from '../asleep.js';
+
 export type MemberState = 'discovering' | 'syncing' | 'ready' | 'unhealthy' | 'quarantined';
 
 export interface PoolPolicy {
@@ -45,6 +48,8 @@ export interface Seen {
   readonly weightVersion: string | null;
   /** null where nobody can say. */
   readonly paused: boolean | null;
+  /** Left out, or null: nobody can say. */
+  readonly sleep?: SleepState | null;
   /** Those that it serves; null where nobody asked, or it can't say. */
   readonly adapters: readonly Adapter[] | null;
 }
@@ -62,6 +67,8 @@ export interface Tracked {
   readonly holds: string | null;
   /** Adapters that it was given, in this life of its process. */
   readonly loaded: readonly Adapter[];
+  /** It let go of its weights while it slept, and its tag still names them. */
+  readonly emptied: boolean;
   readonly last: Seen | null;
 }
 
@@ -106,7 +113,8 @@ export function wish(state: PoolState, desired: Desired | null): PoolState {
     // Another version is another try for those that could not be brought to the last one; an adapter puts no weights right.
     const tried = engine.state === 'quarantined' && isAnother;
     if (engine.state !== 'ready' && !tried) return engine;
-    return settle(desired, { ...engine, syncFailures: 0 });
+    // What it says of itself is an older version: it will be loaded, emptied or not.
+    return settle(desired, { ...engine, syncFailures: 0, emptied: engine.emptied && !isAnother });
   });
   return { desired, engines: new Map(engines.map((engine) => [engine.id, engine])) };
 }
@@ -139,7 +147,7 @@ function withMembers(
 function newcomer(id: string, identity: string | null, reason: string | null): Tracked {
   return {
     ...{ id, identity, reason, state: 'discovering', failures: 0, syncFailures: 0 },
-    ...{ holds: null, loaded: [], last: null },
+    ...{ holds: null, loaded: [], emptied: false, last: null },
   };
 }
 
@@ -159,6 +167,7 @@ function react(
         ...engine,
         holds: keyOf(event.to),
         loaded: event.to.adapters,
+        emptied: false,
         syncFailures: 0,
         last: unlisted(untagged(engine.last)),
       });
@@ -173,8 +182,16 @@ function react(
       }
       // Nothing was done to it: what was true of it is.
       if (event.weights === 'kept') return resettle(state.desired, engine);
-      const holds = event.weights === 'desired' && state.desired !== null ? keyOf(state.desired) : null;
-      return settle(state.desired, { ...engine, holds, syncFailures: 0, last: untagged(engine.last) });
+      const isAt = event.weights === 'desired' && state.desired !== null;
+      const holds = isAt ? keyOf(state.desired) : null;
+      const emptied = engine.emptied && !isAt;
+      return settle(state.desired, {
+        ...engine,
+        holds,
+        emptied,
+        syncFailures: 0,
+        last: untagged(engine.last),
+      });
     }
     case 'adapters': {
       const loaded = state.desired?.adapters ?? [];
@@ -209,20 +226,19 @@ function answered(state: PoolState, engine: Tracked, seen: Seen, policy: PoolPol
   const before = engine.last;
   // Not said once is not another process: what was known is what the next answer is held against.
   const processStart = seen.processStart ?? before?.processStart ?? null;
-  const now: Tracked = { ...engine, failures: 0, last: { ...seen, processStart } };
+  // Whoever gave it another tag gave it weights.
+  const emptied = engine.emptied && !(before !== null && isRetagged(before, seen));
+  const now: Tracked = { ...engine, emptied, failures: 0, last: { ...seen, processStart } };
   if (before !== null && isRestarted(before, seen)) {
-    return settle(state.desired, {
-      ...now,
-      holds: null,
-      loaded: [],
-      syncFailures: 0,
-      state: 'syncing',
-      reason: 'it was restarted',
-    });
+    const fresh: Tracked = { ...now, holds: null, loaded: [], emptied: false, syncFailures: 0 };
+    const asleep = sleeping(fresh, seen);
+    return asleep ?? settle(state.desired, { ...fresh, state: 'syncing', reason: 'it was restarted' });
   }
+  const asleep = sleeping(now, seen);
+  if (asleep !== null) return asleep;
   if (engine.state === 'quarantined') {
     // Whoever put it right gave it the fleet's version, or left it to us.
-    const isRight = seen.paused === false && saysVersion(state.desired, seen);
+    const isRight = seen.paused === false && saysVersion(state.desired, seen) && !emptied;
     return isRight ? settle(state.desired, now) : now;
   }
   if (seen.paused === true) return { ...now, state: 'unhealthy', reason: 'found paused' };
@@ -246,6 +262,14 @@ function answered(state: PoolState, engine: Tracked, seen: Seen, policy: PoolPol
   return settle(state.desired, now);
 }
 
+/** No request reaches it, and no weights; null when it is awake as far as is known. */
+function sleeping(engine: Tracked, { sleep }: Seen): Tracked | null {
+  if (sleep !== 'asleep' && sleep !== 'emptied') return null;
+  const lost = sleep === 'emptied' ? { holds: null, loaded: [], emptied: true } : {};
+  if (engine.state === 'quarantined') return { ...engine, ...lost };
+  return { ...engine, ...lost, state: 'unhealthy', reason: `it ${describeSleep(sleep)}` };
+}
+
 function isRestarted(before: Seen, now: Seen): boolean {
   return (
     before.processStart !== null && now.processStart !== null && before.processStart !== now.processStart
@@ -260,9 +284,12 @@ function isRetagged(before: Seen, now: Seen): boolean {
   return before.weightVersion !== null && before.weightVersion !== now.weightVersion;
 }
 
+const EMPTIED = 'its weights were discarded while it slept, and its tag still names them: push a version';
+
 /** Ready when it is known to hold what the fleet is on, else it has to be brought there. */
 function settle(desired: Desired | null, engine: Tracked): Tracked {
   if (engine.last === null && engine.holds === null) return engine;
+  if (engine.emptied) return { ...engine, state: 'quarantined', reason: EMPTIED };
   if (isAt(desired, engine)) return { ...engine, state: 'ready', reason: null };
   const reason = engine.state === 'syncing' ? engine.reason : 'it is not on the version of the fleet';
   return { ...engine, state: 'syncing', reason };

@@ -8,6 +8,7 @@ import type { Dispatch } from '../server/dispatch.js';
 import { discovery } from './discovery.js';
 import type { DynamoFaults } from './faults.js';
 import { frontend } from './frontend.js';
+import type { WorkerExtension } from './rpc.js';
 import { ReferenceDynamoWorker } from './worker.js';
 
 /** One worker beside the defaults of all. */
@@ -32,6 +33,8 @@ export interface ReferenceDynamoOptions extends Omit<ReferenceEngineOptions, 've
   readonly lora?: boolean;
   /** DYN_LORA_HOTSWAP_ENABLED; default false. */
   readonly loraHotSwap?: boolean;
+  /** `--worker-extension-cls`: 'prime-rl' has the methods by which its NCCL broadcast is received. Default: vLLM's own alone. */
+  readonly workerExtension?: WorkerExtension;
   /** Whether the frontend asks the worker that `nvext.backend_instance_id` names; default true. */
   readonly routesByInstance?: boolean;
   /** Milliseconds that discovery waits for a worker; default 3,000. */
@@ -159,6 +162,7 @@ async function startWorker(
         initTimeoutMs: options.initTimeoutMs ?? 30_000,
         lora: options.lora ?? true,
         loraHotSwap: options.loraHotSwap ?? false,
+        workerExtension: options.workerExtension,
         faults: routeFaults,
       },
     },

@@ -26,6 +26,9 @@ const json = (status: number, body: unknown): Answer => ({
 });
 const UNAVAILABLE = frontendError(503, 'Service Unavailable', 'Service temporarily unavailable');
 
+const NOT_READY =
+  'is not ready to serve requests yet. The deployment may still be starting up or is not fully provisioned. Please retry shortly.';
+
 export function frontend(options: FrontendOptions): Dispatch {
   const rotation = { next: 0 };
   return async (request, signal) => {
@@ -36,7 +39,7 @@ export function frontend(options: FrontendOptions): Dispatch {
       case 'GET /health':
         return json(200, health(options));
       case 'GET /v1/models':
-        return json(200, { object: 'list', data: await models(options) });
+        return json(200, { object: 'list', data: models(await known(options), options.model) });
       case 'POST /v1/chat/completions':
         return chat(request.text, signal, options, rotation);
       default:
@@ -64,11 +67,19 @@ function health({ namespace, component, workers }: FrontendOptions): unknown {
   };
 }
 
-/** The base model while a worker is awake, and the adapters of all workers. */
-async function models({ workers, model }: FrontendOptions): Promise<unknown[]> {
-  const known = await Promise.all(workers().map((worker) => worker.discovered().catch(() => null)));
-  const awake = known.filter((worker) => worker !== null && !worker.asleep);
-  const names = new Set([...awake.map(() => model), ...awake.flatMap((worker) => worker?.loras ?? [])]);
+/** Workers, and what they say of themselves; null of one that is gone. */
+async function known({ workers }: FrontendOptions) {
+  return Promise.all(
+    workers().map(async (worker) => ({ worker, said: await worker.discovered().catch(() => null) })),
+  );
+}
+
+type Known = Awaited<ReturnType<typeof known>>;
+
+/** The base model while a worker is awake, and the adapters of those. */
+function models(known: Known, model: string): unknown[] {
+  const awake = known.filter(({ said }) => said !== null && !said.asleep);
+  const names = new Set([...awake.map(() => model), ...awake.flatMap(({ said }) => said?.loras ?? [])]);
   const created = Math.floor(Date.now() / 1000);
   return [...names].map((id) => ({ id, object: 'model', created, owned_by: 'nvidia', context_window: 512 }));
 }
@@ -86,13 +97,18 @@ async function chat(
     if (error instanceof Refusal) return error.answer;
     throw error;
   }
-  const served = await models(options);
+  const workers = await known(options);
+  const served = models(workers, options.model);
   if (!served.some((card) => isObject(card) && card.id === request.model)) {
+    if (request.model === options.model && workers.some(({ said }) => said?.asleep === true)) {
+      return frontendError(503, 'Service Unavailable', `Model \`${request.model}\` ${NOT_READY}`);
+    }
     // Without any model the body is empty.
     if (served.length === 0) return { status: 404, contentType: null, body: null };
     return frontendError(404, 'Not Found', 'Model not found');
   }
-  const worker = choose(request, options, rotation);
+  const routable = workers.filter(({ said }) => said?.asleep !== true).map(({ worker }) => worker);
+  const worker = choose(request, routable, options, rotation);
   if (worker === undefined) return UNAVAILABLE;
   const id = randomUUID();
   const cancel = () => worker.cancel(id);
@@ -110,10 +126,10 @@ async function chat(
 
 function choose(
   { instance }: ChatRequest,
-  { workers, routesByInstance }: FrontendOptions,
+  found: readonly ReferenceDynamoWorker[],
+  { routesByInstance }: FrontendOptions,
   rotation: { next: number },
 ): ReferenceDynamoWorker | undefined {
-  const found = workers();
   if (instance !== null && routesByInstance) return found.find(({ instanceId }) => instanceId === instance);
   rotation.next += 1;
   return found[rotation.next % Math.max(1, found.length)];

@@ -6,7 +6,7 @@ import type { Core } from '../server/core.js';
 import { type PauseMode, Serial } from '../server/scheduler.js';
 import type { JsonObject } from '../server/validation.js';
 import { Loras } from './loras.js';
-import { asEngineError, collectiveRpc, EngineError } from './rpc.js';
+import { asEngineError, collectiveRpc, EngineError, type WorkerExtension } from './rpc.js';
 
 export interface RlWorkerOptions {
   /** DYN_RL_INIT_WEIGHTS_TIMEOUT_S, in milliseconds. */
@@ -15,6 +15,7 @@ export interface RlWorkerOptions {
   readonly lora: boolean;
   /** DYN_LORA_HOTSWAP_ENABLED. */
   readonly loraHotSwap: boolean;
+  readonly workerExtension?: WorkerExtension | undefined;
 }
 
 /** What a handler answers; with 200, also when it refuses. */
@@ -41,7 +42,8 @@ export class RlWorker {
   #paused = false;
   /** undefined: nobody declared one. */
   #version: unknown;
-  #asleep = false;
+  /** null: awake. */
+  #sleepLevel: number | null = null;
 
   /** @param exit ends the process at once, as os._exit does */
   constructor(core: Core, options: RlWorkerOptions, exit: () => void) {
@@ -56,7 +58,11 @@ export class RlWorker {
   }
 
   get asleep(): boolean {
-    return this.#asleep;
+    return this.#sleepLevel !== null;
+  }
+
+  get sleepLevel(): number | null {
+    return this.#sleepLevel;
   }
 
   get version(): unknown {
@@ -69,7 +75,7 @@ export class RlWorker {
 
   reset(): void {
     this.#paused = false;
-    this.#asleep = false;
+    this.#sleepLevel = null;
     this.#version = undefined;
   }
 
@@ -130,6 +136,10 @@ export class RlWorker {
     });
   }
 
+  #rpc(method: unknown, kwargs: JsonObject): Promise<void> {
+    return collectiveRpc(this.#core, String(method), kwargs, this.#options.workerExtension);
+  }
+
   #described(version: unknown): HandlerAnswer {
     return ok({ version: version ?? null, version_declared: version !== undefined });
   }
@@ -172,11 +182,7 @@ export class RlWorker {
     if (!this.#paused) return refused(NOT_PAUSED);
     const { model_path: path, engine_rpc: rpc = 'reload_weights' } = body;
     if (typeof path !== 'string' || path === '') return refused("Missing 'model_path' in body");
-    await collectiveRpc(
-      this.#core,
-      String(rpc),
-      rpc === 'reload_weights' ? { weights_path: path } : { weight_path: path },
-    );
+    await this.#rpc(rpc, rpc === 'reload_weights' ? { weights_path: path } : { weight_path: path });
     await this.#core.utility(() => this.#core.resetPrefixCache(false));
     return this.#updated(body);
   }
@@ -193,7 +199,7 @@ export class RlWorker {
     return this.#locked(async () => {
       if (!this.#paused && !unpaused) return refused(NOT_PAUSED);
       const kwargs = Object.fromEntries(Object.entries(body).filter(([key]) => !RESERVED.includes(key)));
-      await collectiveRpc(this.#core, String(body.engine_rpc ?? 'update_weights_from_path'), kwargs);
+      await this.#rpc(body.engine_rpc ?? 'update_weights_from_path', kwargs);
       if (reset) await this.#core.utility(() => this.#core.resetPrefixCache(false));
       return this.#updated(body);
     });
@@ -211,7 +217,7 @@ export class RlWorker {
     // The engine may be blocked in NCCL for ever, so the watchdog ends all of it.
     const watchdog = setTimeout(this.#exit, this.#options.initTimeoutMs);
     try {
-      await collectiveRpc(this.#core, String(rpc), kwargs);
+      await this.#rpc(rpc, kwargs);
     } finally {
       clearTimeout(watchdog);
     }
@@ -220,22 +226,22 @@ export class RlWorker {
 
   async #destroyGroup(body: JsonObject): Promise<HandlerAnswer> {
     const { engine_rpc: rpc = 'destroy_broadcaster', ...kwargs } = body;
-    await collectiveRpc(this.#core, String(rpc), kwargs);
+    await this.#rpc(rpc, kwargs);
     return ok({ message: 'Weight update group destroyed' });
   }
 
   async #sleep(level: unknown): Promise<HandlerAnswer> {
-    if (this.#asleep) return ok({ message: 'Engine already sleeping' });
+    if (this.asleep) return ok({ message: 'Engine already sleeping' });
     await this.#core.scheduler.pause('abort');
-    this.#asleep = true;
+    this.#sleepLevel = Number(level);
     return ok({ message: `Engine slept (level=${String(level)})` });
   }
 
   /** Generation runs again; the RL flag stays as it was. */
   async #wakeUp(): Promise<HandlerAnswer> {
-    if (!this.#asleep) return ok({ message: 'Engine already awake' });
+    if (!this.asleep) return ok({ message: 'Engine already awake' });
     await this.#core.scheduler.resume();
-    this.#asleep = false;
+    this.#sleepLevel = null;
     return ok({ message: 'Engine woke' });
   }
 }

@@ -1,15 +1,24 @@
 /** collective_rpc: the worker methods that `engine_rpc` may name, with exactly their keyword arguments. */
+import * as primeRl from '../prime-rl/worker-methods.js';
 import type { Handler } from '../server/admin.js';
 import type { Core } from '../server/core.js';
 import { workerFailure } from '../server/replies.js';
 import { TRANSFER } from '../server/transfer.js';
+import { WorkerError } from '../server/transfer-info.js';
 import { isObject, Refusal, type Request } from '../server/validation.js';
 
+/** `--worker-extension-cls`: whose methods a worker has beside vLLM's own. */
+export type WorkerExtension = 'prime-rl';
+
+type Kwargs = Readonly<Record<string, unknown>>;
+
 interface WorkerMethod {
-  readonly route: string;
   readonly kwargs: readonly string[];
   /** In the text of a TypeError. */
   readonly name: string;
+  /** As vLLM's server would be asked for it. */
+  readonly route?: string;
+  readonly run?: (core: Core, kwargs: Kwargs) => Promise<void>;
 }
 
 const METHODS: Readonly<Record<string, WorkerMethod>> = {
@@ -36,6 +45,34 @@ const METHODS: Readonly<Record<string, WorkerMethod>> = {
   },
 };
 
+/** Ranks without the trainer: NCCLWeightUpdateWorker of prime-rl #2773. */
+const EXTENSIONS: Readonly<Record<WorkerExtension, Readonly<Record<string, WorkerMethod>>>> = {
+  'prime-rl': {
+    init_broadcaster: {
+      kwargs: [
+        ...['host', 'port', 'rank_offset', 'inference_world_size', 'timeout'],
+        ...['quantize_in_weight_transfer', 'session_id'],
+      ],
+      name: 'NCCLWeightUpdateWorker.init_broadcaster()',
+      run: (core, { host, port, rank_offset: offset, inference_world_size: workers }) =>
+        core.utility(() =>
+          primeRl.initBroadcaster(core, {
+            masterAddress: String(host),
+            masterPort: Number(port),
+            uniqueId: null,
+            rankOffset: Number(offset) + 1,
+            worldSize: Number(workers) + 1,
+          }),
+        ),
+    },
+    update_weights_from_path: {
+      kwargs: ['weight_dir'],
+      name: 'NCCLWeightUpdateWorker.update_weights_from_path()',
+      run: (core) => core.utility(() => primeRl.updateWeightsFromPath(core, null)),
+    },
+  },
+};
+
 /** What a handler answers with `{"status":"error"}`. */
 export class EngineError extends Error {}
 
@@ -43,24 +80,26 @@ export class EngineError extends Error {}
 export async function collectiveRpc(
   core: Core,
   method: string,
-  kwargs: Readonly<Record<string, unknown>>,
+  kwargs: Kwargs,
+  extension?: WorkerExtension,
 ): Promise<void> {
-  const known = Object.hasOwn(METHODS, method) ? METHODS[method] : undefined;
+  const methods = { ...METHODS, ...(extension === undefined ? {} : EXTENSIONS[extension]) };
+  const known = Object.hasOwn(methods, method) ? methods[method] : undefined;
   if (known === undefined) throw engineError(core, `'CPUWorker' object has no attribute '${method}'`);
   const unexpected = Object.keys(kwargs).find((key) => !known.kwargs.includes(key));
   if (unexpected !== undefined) {
     throw engineError(core, `${known.name} got an unexpected keyword argument '${unexpected}'`);
   }
-  const body = method === 'reload_weights' ? { method, kwargs } : kwargs;
   try {
-    await (TRANSFER[known.route] as Handler)(
-      core,
-      requestOf(known.route, body),
-      new AbortController().signal,
-    );
+    if (known.run !== undefined) await known.run(core, kwargs);
+    else await ask(core, known.route ?? '', method === 'reload_weights' ? { method, kwargs } : kwargs);
   } catch (error) {
-    throw asEngineError(error);
+    throw error instanceof WorkerError ? engineError(core, error.message) : asEngineError(error);
   }
+}
+
+async function ask(core: Core, route: string, body: object): Promise<void> {
+  await (TRANSFER[route] as Handler)(core, requestOf(route, body), new AbortController().signal);
 }
 
 /** The engine's own words, out of the answer that vLLM's server would have given. */

@@ -54,7 +54,7 @@ function health({ ready }: SystemPortOptions): Answer {
   });
 }
 
-function metrics({ core, instanceId, namespace, component }: SystemPortOptions): string {
+function metrics({ core, worker: rl, instanceId, namespace, component }: SystemPortOptions): string {
   const worker = `worker_id="${instanceId.toString(16)}"`;
   const labels = `{dynamo_component="${component}",dynamo_endpoint="generate",dynamo_namespace="${namespace}",${worker}}`;
   return [
@@ -64,8 +64,20 @@ function metrics({ core, instanceId, namespace, component }: SystemPortOptions):
     '# HELP dynamo_component_uptime_seconds Total uptime of the DistributedRuntime in seconds',
     '# TYPE dynamo_component_uptime_seconds gauge',
     `dynamo_component_uptime_seconds{${worker}} ${process.uptime()}`,
+    ...sleepStates(rl.sleepLevel).map(
+      ([state, is]) => `vllm:engine_sleep_state{engine="0",sleep_state="${state}"} ${is ? 1 : 0}`,
+    ),
     '',
   ].join('\n');
+}
+
+/** As vLLM's own gauge says it. */
+function sleepStates(level: number | null): readonly (readonly [string, boolean])[] {
+  return [
+    ['awake', level === null],
+    ['weights_offloaded', level === 1],
+    ['discard_all', level === 2],
+  ];
 }
 
 const NO_LORA =

@@ -17,7 +17,6 @@ import {
   serverError,
   UNAUTHORIZED,
 } from '../server/replies.js';
-import { INTACT } from '../server/session.js';
 import { type JoinOrder, WorkerError } from '../server/transfer-info.js';
 import {
   invalid,
@@ -28,6 +27,7 @@ import {
   type Request,
 } from '../server/validation.js';
 import { type PrimeRlRelease, RELEASES, type Release, routesOf } from './releases.js';
+import * as worker from './worker-methods.js';
 
 export interface PrimeRlStart {
   readonly release: PrimeRlRelease;
@@ -101,23 +101,15 @@ const initBroadcaster: PrimeRlHandler = (core, request, { broadcast, profile }) 
         'FileSystemWeightUpdateWorker.init_broadcaster() takes 1 positional argument but 8 were given',
       );
     }
-    await core.workers.join(joinOrder(core, body, profile));
-    core.joined = true;
+    await worker.initBroadcaster(core, joinOrder(core, body, profile));
     return json({ status: 'ok' });
   });
 };
 
-/** A failed load leaves layers without memory: the next token kills the engine. */
 const updateWeights: PrimeRlHandler = (core, request, { broadcast, profile }) => {
   const directory = looseBody(core, request).weight_dir;
   return core.utility(async () => {
-    if (broadcast === 'nccl' && !core.joined) {
-      throw new WorkerError("'NCCLWeightUpdateWorker' object has no attribute 'nccl_broadcast_receiver'");
-    }
-    core.session = { ...INTACT, stripped: true, failed: true };
-    if (broadcast === 'nccl') await core.workers.receiveStream();
-    else await core.workers.load(String(directory));
-    core.session = INTACT;
+    await worker.updateWeightsFromPath(core, broadcast === 'nccl' ? null : String(directory));
     if (profile.resetsPrefixCache) core.resetPrefixCache(true);
     return json({ status: 'ok' });
   });

@@ -181,16 +181,34 @@ describe('metrics of the system port', () => {
 
   it('give the id under which the frontend knows the worker', () => {
     const metrics = seen(vectorText('mocker_metrics.txt'));
-    expect(metrics).toEqual({ instanceId: 9178742795182842937n, inFlight: 0 });
+    expect(metrics).toEqual({ instanceId: 9178742795182842937n, inFlight: 0, sleep: null });
     const listed = noted('frontend, 2 mocker workers', { path: '/health' });
     const instances = (listed.response as { instances: { instance_id: bigint }[] }).instances;
     expect(instances.map((each) => each.instance_id)).toContain(metrics.instanceId);
   });
 
   it('give nothing where they are something else', () => {
-    expect(seen('')).toEqual({ instanceId: null, inFlight: null });
-    expect(seen(vectorText('mocker_metrics.txt'), 500)).toEqual({ instanceId: null, inFlight: null });
+    const nothing = { instanceId: null, inFlight: null, sleep: null };
+    expect(seen('')).toEqual(nothing);
+    expect(seen(vectorText('mocker_metrics.txt'), 500)).toEqual(nothing);
     expect(seen('dynamo_component_uptime_seconds{worker_id="zz"} 1\n')).toMatchObject({ instanceId: null });
+  });
+
+  it.each([
+    [{ awake: '1.0', weights_offloaded: '0.0', discard_all: '0.0' }, 'awake'],
+    [{ awake: '0.0', weights_offloaded: '1.0', discard_all: '0.0' }, 'asleep'],
+    [{ awake: '0.0', weights_offloaded: '0.0', discard_all: '1.0' }, 'emptied'],
+    // Level 0: nothing is scheduled, and the cache may be gone.
+    [{ awake: '0', weights_offloaded: '0', discard_all: '0' }, 'asleep'],
+  ] as const)('say by the gauges %j of its vLLM whether it sleeps: %s', (gauges, sleep) => {
+    const lines = (engine: number, values: Readonly<Record<string, string>>) =>
+      Object.entries(values).map(
+        ([state, value]) =>
+          `vllm:engine_sleep_state{engine="${engine}",model_name="tiny",sleep_state="${state}"} ${value}\n`,
+      );
+    const awake = { awake: '1.0', weights_offloaded: '0.0', discard_all: '0.0' };
+    // One of its data-parallel ranks is enough.
+    expect(seen([...lines(0, awake), ...lines(1, gauges)].join(''))).toMatchObject({ sleep });
   });
 
   it('make the number of the process, which the next process does not have', () => {

@@ -20,7 +20,7 @@ export function adminOf(
     target: engine,
     parameters,
     routes: routesOf(parameters.routes),
-    metrics: { instanceId: null, inFlight: null },
+    metrics: { instanceId: null, inFlight: null, sleep: null },
     notes: [],
   });
 }

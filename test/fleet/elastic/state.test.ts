@@ -119,6 +119,35 @@ test('a paused engine is not ready', () => {
   expect(stateOf(run(null, members('a'), answered({ paused: true })))).toBe('unhealthy');
 });
 
+test('one that sleeps is not ready, and is as it was when it wakes', () => {
+  const asleep = run(V1, members('a'), answered(), synced(V1), answered({ sleep: 'asleep' }));
+  expect(asleep.engines.get('a')).toMatchObject({
+    state: 'unhealthy',
+    reason: expect.stringContaining('sleeps'),
+  });
+  expect(stateOf(advance(asleep, answered({ sleep: 'awake' }), POLICY))).toBe('ready');
+});
+
+test('one that slept without its weights is not believed its tag: the next version brings it back, a tag of somebody else, or a restart', () => {
+  const tagged = { weightVersion: '1' };
+  const woken = run(
+    V1,
+    ...[members('a'), answered(tagged), answered({ ...tagged, sleep: 'emptied' })],
+    answered({ ...tagged, sleep: 'awake' }),
+  );
+  expect(woken.engines.get('a')).toMatchObject({
+    state: 'quarantined',
+    reason: expect.stringContaining('discarded'),
+  });
+  const then = (desired: Desired, ...events: readonly PoolEvent[]) =>
+    stateOf(events.reduce((state, event) => advance(state, event, POLICY), wish(woken, desired)));
+  expect(then(V1, answered(tagged))).toBe('quarantined');
+  expect(then(V2, answered(tagged))).toBe('syncing');
+  expect(then(V2, left('desired'))).toBe('ready');
+  expect(then(V1, answered({ ...tagged, processStart: 200, weightVersion: null }))).toBe('syncing');
+  expect(then(V1, answered({ weightVersion: '0' }), answered(tagged))).toBe('ready');
+});
+
 test('an engine that left is forgotten, and its late answer with it', () => {
   const state = run(null, members('a', 'b'), answered(), members('b'), answered());
   expect([...state.engines.keys()]).toEqual(['b']);
