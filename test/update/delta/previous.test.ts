@@ -155,15 +155,15 @@ test('keeps retention away from what the next delta starts from, until it has st
     const made = await versions(bench, 3);
     const directory = join(dirname(bench.a), 'published');
     await mkdir(directory);
-    const steps = await Promise.all(
-      made.map(async (path, version) => {
-        const step = join(directory, `step_${version}`);
-        await rename(path, step);
-        await writeManifest(step, await manifestFor(step, version), { sync: false });
-        await writeFile(join(step, 'STABLE'), '');
-        return step;
-      }),
-    );
+    const steps: string[] = [];
+    // One after the other: retention also keeps the newest by the time of their manifests.
+    for (const [version, path] of made.entries()) {
+      const step = join(directory, `step_${version}`);
+      await rename(path, step);
+      await writeManifest(step, await manifestFor(step, version), { sync: false });
+      await writeFile(join(step, 'STABLE'), '');
+      steps.push(step);
+    }
     const leased = async () => [...(await leasedVersions(directory, 60_000))];
     const fleet = await bench.connect();
     await fleet.update(steps[1]!, { delta: true, deltaFrom: steps[0]! });
