@@ -10,9 +10,14 @@ interface Entry {
   readonly family: Family;
   /** What the reader should do, unless the place that throws knows better. */
   readonly remedy: string;
+  /** What helps against what the system said: `details.errnoName`. */
+  readonly byErrno?: Readonly<Record<string, string>>;
 }
 
-const entry = (family: Family, remedy: string): Entry => ({ family, remedy });
+const entry = (family: Family, remedy: string, byErrno?: Entry['byErrno']): Entry => ({
+  ...{ family, remedy },
+  ...(byErrno === undefined ? {} : { byErrno }),
+});
 
 export const ERRORS = {
   // Configuration and usage
@@ -180,6 +185,16 @@ export const ERRORS = {
   WC_FILE_WRITE: entry(
     'publication',
     'The file could not be written: see the message for why (space, quota, rights, a broken device).',
+    {
+      ENOSPC:
+        'Make room (weightcast prune, or a smaller --keep where versions are kept), or name another file system.',
+      EDQUOT:
+        'The quota is used up: raise it, make room (weightcast prune, or a smaller --keep), or name another file system.',
+      EIO: 'The device or the file server fails: look at dmesg and at the storage, then repeat the command.',
+      EROFS: 'The file system is mounted read-only: have it mounted otherwise, or name another one.',
+      EACCES: 'This user may not write there: give the rights, or name another folder.',
+      EPERM: 'This user may not write there: give the rights, or name another folder.',
+    },
   ),
   WC_MANIFEST_INVALID: entry(
     'publication',
@@ -239,8 +254,9 @@ export class WeightcastError extends Error {
     this.family = ERRORS[code].family;
     this.engine = details.engine ?? null;
     this.phase = details.phase ?? null;
-    this.remedy = details.remedy ?? ERRORS[code].remedy;
     this.details = details.details ?? {};
+    const { remedy, byErrno }: Entry = ERRORS[code];
+    this.remedy = details.remedy ?? byErrno?.[String(this.details['errnoName'])] ?? remedy;
     Object.defineProperty(this, MARK, { value: true });
   }
 

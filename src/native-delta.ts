@@ -52,6 +52,9 @@ export interface NativeDiff {
 /** In baseFile: the version before has nothing that the pair could be based on. */
 export const NO_BASE = 0xffffffff;
 
+/** In target: nothing is made of the pair, since somebody else has put it where it belongs; its digest is all zero. */
+export const NO_TARGET = 0xffffffff;
+
 /** A delta file (docs/delta-format.md) from the version before to the new one; baseFile may be NO_BASE. */
 export interface EncodeDeltaJob extends DiffPairs {
   /** Path of a file to create, which must not exist. Removed unless all goes well. */
@@ -81,7 +84,7 @@ export interface ApplyDeltaJob extends Omit<DiffPairs, 'newFile' | 'newOffset'> 
   readonly targetHeads: readonly Uint8Array[];
   /** bytes */
   readonly targetSizes: Float64Array;
-  /** A pair's new bytes go to targetOffset of targets[target]. */
+  /** A pair's new bytes go to targetOffset of targets[target]; target may be NO_TARGET. */
   readonly target: Uint32Array;
   readonly targetOffset: Float64Array;
   /** Whether the files must be on the disk when this resolves. */

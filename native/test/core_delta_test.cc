@@ -155,6 +155,26 @@ void versions_come_back(bool compress) {
   }
 }
 
+void a_tensor_that_somebody_else_has_put_there_is_left_out() {
+  Versions versions(2);
+  CORE_CHECK((run<DeltaEncode, Encoded>(versions.encode).index() == 0));
+  auto plan = versions.apply_plan();
+  plan.targets.pop_back();
+  plan.places[1].target = plan.places[2].target = ApplyPlace::kNowhere;
+  const auto applied = run<DeltaApply, std::vector<Digest>>(plan);
+  CORE_CHECK(applied.index() == 0);
+  const auto& digests = std::get<0>(applied);
+  CORE_CHECK(digests[1] == Digest{} && digests[2] == Digest{});
+  for (const std::size_t i : {0, 3}) {
+    const Content written = content_of(plan.targets[0].path);
+    const auto* expected = &versions.now[plan.pairs[i].new_offset];
+    CORE_CHECK(std::memcmp(&written[plan.places[i].offset], expected, plan.pairs[i].length) == 0);
+    Sha256 hash;
+    hash.update(expected, plan.pairs[i].length);
+    CORE_CHECK(hash.finish() == digests[i]);
+  }
+}
+
 void a_damaged_delta_leaves_nothing_behind() {
   Versions versions(2);
   CORE_CHECK((run<DeltaEncode, Encoded>(versions.encode).index() == 0));
@@ -212,6 +232,7 @@ int main() {
   }
   versions_come_back(true);
   versions_come_back(false);
+  a_tensor_that_somebody_else_has_put_there_is_left_out();
   a_damaged_delta_leaves_nothing_behind();
   a_job_that_is_stopped_leaves_nothing_behind();
   return 0;

@@ -23,8 +23,8 @@ process.on('message', async ({ task, options }) => {
     await TASKS[task](options);
     process.send({ error: null });
   } catch (error) {
-    const { name, code = null, message, details = {} } = error;
-    process.send({ error: { name, code, message, errnoName: details.errnoName ?? null } });
+    const { name, code = null, message, details = {}, remedy = null } = error;
+    process.send({ error: { name, code, message, errnoName: details.errnoName ?? null, remedy } });
   }
 });
 process.on('disconnect', () => process.exit());

@@ -17,8 +17,11 @@ export interface Outcome extends Seen {
     readonly code: string | null;
     readonly message: string;
     readonly errnoName: string | null;
+    readonly remedy: string | null;
   } | null;
 }
+
+const NO_ERROR = { name: 'none', code: null, errnoName: null, remedy: null };
 
 export interface Task {
   readonly task: string;
@@ -73,7 +76,7 @@ export class Children implements AsyncDisposable {
     control[Symbol.dispose]();
     if (ended.signal === 'SIGKILL') return { ...seen, killed: true, error: null };
     const message = isLate ? 'it hangs' : `it ended with ${ended.code ?? ended.signal}`;
-    return { ...seen, killed: false, error: { name: 'none', code: null, message, errnoName: null } };
+    return { ...seen, killed: false, error: { ...NO_ERROR, message } };
   }
 
   #start(): Started {

@@ -19,7 +19,8 @@ export const KINDS = [
     'utimes',
   ],
 ] as const;
-const ACTS = ['none', 'kill before', 'kill halfway', 'kill after', 'fail', 'short'] as const;
+/** `full`: that call and all after it fail. */
+const ACTS = ['none', 'kill before', 'kill halfway', 'kill after', 'fail', 'short', 'full'] as const;
 
 export type Kind = (typeof KINDS)[number];
 export type ErrorName = 'ENOSPC' | 'EIO' | 'EDQUOT';
@@ -43,7 +44,7 @@ const TRACE_BYTES = 8192;
 export interface Seen {
   /** Calls that counted, in their order. */
   readonly calls: readonly Kind[];
-  /** The call at which the fault happened; null when there were not so many. */
+  /** The call at which the fault happened, the last one if there were several; null when there were not so many. */
   readonly hit: Kind | null;
 }
 

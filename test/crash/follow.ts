@@ -7,12 +7,13 @@ import { prune } from '../../src/transports/filesystem/retention/index.js';
 import type { Outcome } from './child.js';
 import { age, type Scenario } from './scenario.js';
 import { acceptedDigest, difference, filesOf, sameTree, type Tree, treeOf } from './see.js';
-import { writeVersion } from './weights.js';
+import { TENSOR_BYTES, writeVersion } from './weights.js';
 
 const FIRST = 1;
 /** The last version that the struck follower makes, and the one that the next one finds besides. */
 const LAST = 3;
 const NEXT = 4;
+const FROZEN = 2;
 const VERSIONS = [FIRST, 2, LAST, NEXT];
 const KEEP = { keep: 2, graceMs: 0 };
 const LIMIT_MS = 60_000;
@@ -55,8 +56,10 @@ async function undisturbed(folder: string, tensors: number): Promise<Expected> {
   for (const version of VERSIONS) {
     const directory = version === NEXT ? more : shared;
     if (version === NEXT) await cp(shared, more, { recursive: true });
-    const source = await writeVersion(folder, version, tensors);
-    const { manifest } = await publish(source, { directory, version, delta: true, deltaBase: before });
+    const source = await writeVersion(folder, version, tensors, FROZEN);
+    // A shard a tensor: those that never change are not written again.
+    const options = { delta: true, deltaBase: before, shardBytes: TENSOR_BYTES };
+    const { manifest } = await publish(source, { directory, version, ...options });
     if ((manifest.kind === 'full') !== (version === FIRST))
       throw new Error(`step_${version} is ${manifest.kind}`);
     digests.set(version, manifest.digest as string);

@@ -6,11 +6,22 @@ import { type MadeTensor, madeTensor, writeCheckpoint } from '../peers/support/c
 /** Of most tensors. */
 export const TENSOR_BYTES = 4096;
 
-/** Some tensors with a few other elements than in the version before, the first one with all, and one that is new in every version. */
-export async function writeVersion(folder: string, version: number, count: number): Promise<string> {
+/**
+ * Some tensors with a few other elements than in the version before, the first one with all, and one that is new in every version.
+ *
+ * @param frozen so many more are the same in every version
+ */
+export async function writeVersion(
+  folder: string,
+  version: number,
+  count: number,
+  frozen = 0,
+): Promise<string> {
   const path = join(folder, `source-${version}`);
   const tensors = Array.from({ length: count }, (_, i) => moved(tensorOf(i), i, version));
-  await writeCheckpoint(path, [[...tensors, madeTensor(`head.${version}`, 'F32', 'float32', 4, [700])]]);
+  const same = Array.from({ length: frozen }, (_, i) => tensorOf(count + i));
+  const fresh = madeTensor(`head.${version}`, 'F32', 'float32', 4, [700]);
+  await writeCheckpoint(path, [[...tensors, ...same, fresh]]);
   await writeFile(join(path, 'config.json'), JSON.stringify({ version }));
   return path;
 }

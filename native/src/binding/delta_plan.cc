@@ -122,6 +122,10 @@ ApplyPlan to_apply_plan(Napi::Value value) {
     if (size != plan.pairs.size()) refuse("the arrays of pairs", "of one length");
   }
   for (std::size_t i = 0; i < targets.size(); ++i) {
+    if (targets[i] == ApplyPlace::kNowhere) {
+      plan.places.push_back({ApplyPlace::kNowhere, 0});
+      continue;
+    }
     if (targets[i] >= plan.targets.size()) refuse("target", "an index of targets");
     const auto& target = plan.targets[targets[i]];
     if (offsets[i] < target.head.size() || offsets[i] > target.size ||

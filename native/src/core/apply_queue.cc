@@ -34,10 +34,10 @@ std::optional<std::size_t> ApplyQueue::take(std::size_t& mine) {
     ++most->threads;
   }
   auto& target = targets_[mine];
-  const std::size_t tensor = target.waiting.back();
+  const Tensor& tensor = tensors_[target.waiting.back()];
   target.waiting.pop_back();
-  target.left -= tensors_[tensor].length;
-  return tensor;
+  target.left -= tensor.length;
+  return tensor.number;
 }
 
 }  // namespace weightcast

@@ -13,13 +13,14 @@ namespace weightcast {
 class ApplyQueue {
  public:
   struct Tensor {
+    std::size_t number;  ///< by which it is handed out
     std::uint32_t target;
     std::uint64_t length;
   };
 
   ApplyQueue(const std::vector<Tensor>& tensors, std::size_t targets);
 
-  /// The largest tensor that waits for target `mine`, or for the one with most left to do when it has none; sets
+  /// The number of the largest tensor that waits for target `mine`, or for the one with most left to do when it has none; sets
   /// `mine`, which is no target at first. None when all are taken.
   std::optional<std::size_t> take(std::size_t& mine);
 

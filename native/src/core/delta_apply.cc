@@ -35,8 +35,9 @@ unsigned DeltaApply::open() {
   }
   std::vector<ApplyQueue::Tensor> tensors;
   for (std::size_t i = 0; i < plan_.pairs.size(); ++i) {
-    tensors.push_back({plan_.places[i].target, plan_.pairs[i].length});
+    tensors.push_back({i, plan_.places[i].target, plan_.pairs[i].length});
   }
+  std::erase_if(tensors, [](const auto& tensor) { return tensor.target == ApplyPlace::kNowhere; });
   queue_.emplace(tensors, targets_.size());
   return unsigned(std::clamp<std::size_t>(tensors.size(), 1, kMostThreads));
 }

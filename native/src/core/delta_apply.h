@@ -24,6 +24,9 @@ struct ApplyTarget {
 };
 
 struct ApplyPlace {
+  /// For a target: somebody else has put the tensor where it belongs, nothing is made of it, and its digest is all zero.
+  static constexpr std::uint32_t kNowhere = 0xffffffff;
+
   std::uint32_t target;
   std::uint64_t offset;
 };

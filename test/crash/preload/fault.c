@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 enum kind { OPEN, WRITE, ALLOCATE, TRUNCATE, SYNC, CLOSE, RENAME, LINK, UNLINK, MKDIR, RMDIR, TIMES };
-enum act { PASS, BEFORE, HALF, AFTER, FAIL, SHORT };
+enum act { PASS, BEFORE, HALF, AFTER, FAIL, SHORT, FULL };
 enum { TRACE_BYTES = 8192, FOLDER_BYTES = 1024, MOST_FDS = 1 << 16 };
 
 struct control {
@@ -74,8 +74,11 @@ static enum act enter(enum kind kind) {
   if ((control->kinds & (1u << kind)) == 0) return PASS;
   uint32_t count = atomic_fetch_add(&control->count, 1) + 1;
   if (count <= TRACE_BYTES) control->trace[count - 1] = kind;
-  if (control->act == PASS || count != control->at) return PASS;
+  if (control->act == PASS || count < control->at) return PASS;
+  if (control->act != FULL && count != control->at) return PASS;
   atomic_store(&control->hit, 1 + kind);
+  /* As a disk does that has no room: so it is from here on. */
+  if (control->act == FULL) return FAIL;
   if (control->act == BEFORE) die();
   return control->act;
 }

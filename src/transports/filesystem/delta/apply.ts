@@ -1,7 +1,7 @@
 /** Makes a full version of a delta and the version that it is based on. */
 import { join, resolve } from 'node:path';
 import { WeightcastError } from '../../../errors.js';
-import { type ApplyDeltaJob, NO_BASE, native } from '../../../native.js';
+import { type ApplyDeltaJob, NO_BASE, NO_TARGET, native } from '../../../native.js';
 import { digestAt, jobResult } from '../../../native-job.js';
 import { DTYPES, type DType } from '../../../weights/dtype.js';
 import type { Tensor } from '../../../weights/tensor.js';
@@ -11,13 +11,14 @@ import { isCompanion, readCompanion, sha256Of } from '../publish/companions.js';
 import { type Draft, openDraft } from '../publish/draft.js';
 import { manifestShards } from '../publish/job.js';
 import { INDEX_NAME, shardNames } from '../publish/names.js';
-import { DEFAULT_SHARD_BYTES, encodeIndex, planShards, type ShardPlan } from '../publish/plan.js';
+import { cutOf, encodeIndex, planShards, type ShardPlan } from '../publish/plan.js';
 import type { Publication } from '../publish/publish.js';
 import { smallFiles } from '../publish/small-files.js';
 import { requireSpace } from '../publish/space.js';
 import { versionDigestSteps } from '../version-digest.js';
 import { deltaFileOf } from './names.js';
 import { baseOf, byName, elementBytesOf } from './pairs.js';
+import { shareUnchanged } from './unchanged.js';
 
 /** A version that is held: `openPublished` gives one. */
 export interface VersionInFolder {
@@ -31,7 +32,7 @@ export interface ApplyDeltaOptions {
   readonly version: number;
   /** Default true. */
   readonly fsync?: boolean | undefined;
-  /** Bytes of tensors in one file, at most; default 5 GB. */
+  /** Bytes of tensors in one file, at most; default: as the base is cut, so that shards of which nothing changed need not be written again. */
   readonly shardBytes?: number | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((bytes: number, totalBytes: number) => void) | undefined;
@@ -39,7 +40,8 @@ export interface ApplyDeltaOptions {
 
 /**
  * Applies a delta: publishes into a directory, in full, what `delta` makes of `base`. Every tensor is held against the digest that the delta's manifest has
- * of it, and nothing appears in the directory unless all of them agree. `base` is only read.
+ * of it, and nothing appears in the directory unless all of them agree. `base` is only read; files of it that stay as they are get a second name in the
+ * result where the file system can't share blocks and both lie in one publication directory.
  *
  * @throws WeightcastError WC_DELTA_BASE when the delta belongs to other weights than `base`; WC_DELTA_INVALID; WC_VERSION_CORRUPT when a result is not what
  * was published; WC_ZSTD_NOT_FOUND; WC_PUBLISH_EXISTS, WC_PUBLISH_SPACE, WC_FILE_WRITE, WC_FILE_READ; the signal's reason
@@ -49,31 +51,47 @@ export async function applyDelta(
   base: VersionInFolder,
   options: ApplyDeltaOptions,
 ): Promise<Publication> {
-  const { into, version, fsync = true, shardBytes = DEFAULT_SHARD_BYTES, signal = null } = options;
+  const { into, version, fsync = true, signal = null, onProgress } = options;
   const tensors = requireBase(delta.manifest, base.manifest);
   const directory = resolve(into);
+  const shardBytes = options.shardBytes ?? cutOf(base.manifest.shards);
   const plan = await runInSlices(planShards(tensors.map(asPlanned), shardBytes), signal);
   await using draft = await openDraft({ directory, version, mode: 'rename', sync: fsync });
   const names = shardNames(plan.shards.length, draft.nameNonce);
   const index = names[0] === 'model.safetensors' ? null : await runInSlices(encodeIndex(plan, names), signal);
+  const started = performance.now();
+  const targets = names.map((name) => draft.path(name));
+  let sharedBytes = 0;
+  const shared = await shareUnchanged({
+    ...{ base, tensors, plan, targets, directory, sync: fsync, signal },
+    onProgress: (bytes) => {
+      // Headers are hashed, too.
+      sharedBytes = Math.min(bytes, plan.totalBytes);
+      onProgress?.(sharedBytes, plan.totalBytes);
+    },
+  });
+  const left = plan.shards.filter((_, i) => !shared.has(i));
   await requireSpace(directory, {
-    files: [...plan.shards.map(({ byteLength }) => byteLength), index?.length ?? 0],
+    files: [...left.map(({ byteLength }) => byteLength), index?.length ?? 0],
     tensors: tensors.length,
   });
   const { files, write } = smallFiles(draft, signal);
   if (index !== null) await write(INDEX_NAME, index);
   for (const file of companionsOf(delta, base)) await write(file.name, await readCompanion(file));
-  const started = performance.now();
-  const digests = await jobResult(
-    () =>
-      native().applyDelta(
-        applyJob({ delta, base, tensors, plan, targets: names.map((name) => draft.path(name)), fsync }),
-        options.onProgress === undefined ? null : (bytes) => options.onProgress?.(bytes, plan.totalBytes),
-      ),
-    signal,
-    'WC_FILE_WRITE',
-  );
-  requireDigests(delta, tensors, digests);
+  if (left.length > 0) {
+    const job = applyJob({
+      delta,
+      base,
+      tensors,
+      shards: left,
+      targets: targets.filter((_, i) => !shared.has(i)),
+      fsync,
+    });
+    const tell = (bytes: number) =>
+      onProgress?.(Math.min(sharedBytes + bytes, plan.totalBytes), plan.totalBytes);
+    const digests = await jobResult(() => native().applyDelta(job, tell), signal, 'WC_FILE_WRITE');
+    requireDigests(delta, tensors, { digests, target: job.target });
+  }
   const elapsedMs = performance.now() - started;
   // What still lies at the base's place now is what was read.
   await requireSameBase(base, signal);
@@ -126,34 +144,34 @@ interface Applying {
   readonly delta: VersionInFolder;
   readonly base: VersionInFolder;
   readonly tensors: readonly ManifestTensor[];
-  readonly plan: ShardPlan;
+  /** Those to write; tensors of others are there. */
+  readonly shards: ShardPlan['shards'];
+  /** Where each of them goes. */
   readonly targets: readonly string[];
   readonly fsync: boolean;
 }
 
-function applyJob({ delta, base, tensors, plan, targets, fsync }: Applying): ApplyDeltaJob {
-  const { shards } = base.manifest;
-  const before = byName(
-    shards.flatMap((shard, file) => shard.tensors.map((tensor) => ({ ...tensor, file }))),
-  );
+function applyJob({ delta, base, tensors, shards, targets, fsync }: Applying): ApplyDeltaJob {
+  const old = base.manifest.shards;
+  const before = byName(old.flatMap((shard, file) => shard.tensors.map((tensor) => ({ ...tensor, file }))));
   const places = new Map(
-    plan.shards.flatMap((shard, target) =>
+    shards.flatMap((shard, target) =>
       shard.tensors.map(({ tensor, offset }) => [tensor.name, { target, offset }] as const),
     ),
   );
   const bases = tensors.map((tensor) => baseOf(tensor, before));
   return {
-    files: shards.map(({ name }) => join(base.path, name)),
-    fileSizes: Float64Array.from(shards, ({ byteLength }) => byteLength),
+    files: old.map(({ name }) => join(base.path, name)),
+    fileSizes: Float64Array.from(old, ({ byteLength }) => byteLength),
     baseFile: Uint32Array.from(bases, (tensor) => tensor?.file ?? NO_BASE),
     baseOffset: Float64Array.from(bases, (tensor) => tensor?.offset ?? 0),
     length: Float64Array.from(tensors, ({ byteLength }) => byteLength),
     elementBytes: Uint8Array.from(tensors, ({ dtype }) => elementBytesOf(dtype)),
     deltaPath: join(delta.path, deltaFileOf(delta.manifest).name),
     targets,
-    targetHeads: plan.shards.map(({ header }) => header),
-    targetSizes: Float64Array.from(plan.shards, ({ byteLength }) => byteLength),
-    target: Uint32Array.from(tensors, ({ name }) => places.get(name)?.target ?? 0),
+    targetHeads: shards.map(({ header }) => header),
+    targetSizes: Float64Array.from(shards, ({ byteLength }) => byteLength),
+    target: Uint32Array.from(tensors, ({ name }) => places.get(name)?.target ?? NO_TARGET),
     targetOffset: Float64Array.from(tensors, ({ name }) => places.get(name)?.offset ?? 0),
     sync: fsync,
     threads: 0,
@@ -163,9 +181,10 @@ function applyJob({ delta, base, tensors, plan, targets, fsync }: Applying): App
 function requireDigests(
   { path }: VersionInFolder,
   tensors: readonly ManifestTensor[],
-  digests: Uint8Array,
+  { digests, target }: { readonly digests: Uint8Array; readonly target: Uint32Array },
 ): void {
   for (const [i, { name, sha256 }] of tensors.entries()) {
+    if (target[i] === NO_TARGET) continue;
     const found = digestAt(digests, i);
     if (found === sha256) continue;
     throw new WeightcastError(

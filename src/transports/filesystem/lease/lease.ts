@@ -4,8 +4,11 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { WeightcastError } from '../../../errors.js';
 import { newNonce } from '../layout.js';
-import { writeError } from '../publish/durable.js';
+import { errnoNameOf, writeError } from '../publish/durable.js';
 import { LEASE_TTL_MS, leaseFolder, leaseName } from './place.js';
+
+/** What no right to write helps against. */
+const OF_THE_DISK: ReadonlySet<string | null> = new Set(['ENOSPC', 'EDQUOT', 'EIO']);
 
 export interface LeaseOptions {
   /** Milliseconds; default {@link LEASE_TTL_MS}. */
@@ -123,7 +126,7 @@ export async function takeLease(directory: string, version: number, options: Lea
   } catch (cause) {
     await rm(path, { force: true }).catch(() => undefined);
     const remedy = `Let this user write to ${folder}, or read without a lease where no retention runs.`;
-    throw writeError(path, cause, remedy);
+    throw writeError(path, cause, OF_THE_DISK.has(errnoNameOf(cause)) ? undefined : remedy);
   }
   return new Lease({ folder, version, path, takenMs }, options);
 }

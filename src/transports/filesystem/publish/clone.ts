@@ -5,21 +5,15 @@
  * No hard links: a link is the publisher's very file. Published files are never written again by weightcast, but whoever can write to the shared directory
  * could, and would change what engines have mapped from their own copy, unseen by everybody; owner and permissions would be the publisher's, too.
  */
-import { constants } from 'node:fs';
-import { copyFile, open, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { NativeWriteStats } from '../../../native.js';
 import type { Manifest, ManifestShard } from '../manifest.js';
 import { digestedRanges, requireDigests } from '../published/digests.js';
 import { sha256Of } from './companions.js';
-import { codeOf, writing } from './durable.js';
+import { syncFile, writing } from './durable.js';
 import type { PlannedShard } from './plan.js';
-
-/** What systems say that can't share blocks, or not between these two places. */
-const CAN_NOT: ReadonlySet<unknown> = new Set([
-  ...['ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'ENOTTY', 'EXDEV', 'EINVAL', 'EPERM', 'EBADF', 'ETXTBSY'],
-]);
-const SHARE = constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE_FORCE;
+import { shareFile } from './share-file.js';
 
 export interface CloneOptions {
   /** Where each shard goes: to be created. */
@@ -78,19 +72,12 @@ async function shared(
   const made: string[] = [];
   for (const [i, target] of targets.entries()) {
     signal?.throwIfAborted();
-    try {
-      await copyFile(sources[i] as string, target, SHARE);
+    if (await shareFile(sources[i] as string, target, { mayLink: false })) {
       made.push(target);
-    } catch (error) {
-      if (!CAN_NOT.has(codeOf(error))) await writing(target, Promise.reject(error));
-      for (const path of made) await writing(path, rm(path));
-      return false;
+      continue;
     }
+    for (const path of made) await writing(path, rm(path));
+    return false;
   }
   return true;
-}
-
-async function syncFile(path: string): Promise<void> {
-  await using file = await open(path, 'r');
-  await file.sync();
 }

@@ -18,6 +18,12 @@ export async function writeNew(path: string, bytes: Uint8Array | string, sync: b
   if (sync) await file.sync();
 }
 
+/** The bytes of a file that somebody else wrote survive a power loss once this resolves. */
+export async function syncFile(path: string): Promise<void> {
+  await using file = await open(path, 'r');
+  await file.sync();
+}
+
 /** What was created, renamed or removed in the folder survives a power loss once this resolves. */
 export async function syncFolder(path: string): Promise<void> {
   try {
@@ -61,9 +67,9 @@ export async function writing<T>(path: string, work: Promise<T>): Promise<T> {
 
 export function writeError(path: string, cause: unknown, remedy?: string): unknown {
   if (cause instanceof WeightcastError) return cause;
-  const { code, errno, message } = cause as NodeJS.ErrnoException;
-  if (typeof code !== 'string') return cause;
-  const errnoName = nameOf(errno) ?? code;
+  const { errno, message } = cause as NodeJS.ErrnoException;
+  const errnoName = errnoNameOf(cause);
+  if (errnoName === null) return cause;
   return new WeightcastError(
     'WC_FILE_WRITE',
     `${path}: ${message.replace(`Unknown system error ${errno}`, errnoName)}`,
@@ -75,10 +81,12 @@ export function writeError(path: string, cause: unknown, remedy?: string): unkno
   );
 }
 
-/** Node has no name for EDQUOT: its code is "Unknown system error -122". */
-function nameOf(errno: number | undefined): string | null {
+/** Node has no name for EDQUOT: its code is "Unknown system error -122". Null for what the system did not say. */
+export function errnoNameOf(error: unknown): string | null {
+  const { code, errno } = error as NodeJS.ErrnoException;
+  if (typeof code !== 'string') return null;
   const found = Object.entries(constants.errno).find(([, number]) => number === -(errno ?? 0));
-  return found?.[0] ?? null;
+  return found?.[0] ?? code;
 }
 
 export function codeOf(error: unknown): unknown {

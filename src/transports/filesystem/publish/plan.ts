@@ -93,6 +93,13 @@ function* checkNames(tensors: readonly Tensor[]): Steps<void> {
   }
 }
 
+/** How shards were cut: the limit by which {@link planShards} cuts the same tensors alike. */
+export function cutOf(
+  shards: readonly { readonly byteLength: number; readonly headerByteLength: number }[],
+): number {
+  return shards.reduce((most, shard) => Math.max(most, shard.byteLength - shard.headerByteLength), 1);
+}
+
 /** `model.safetensors.index.json`. @param names of the shards' files */
 export function* encodeIndex({ shards, totalBytes }: ShardPlan, names: readonly string[]): Steps<Buffer> {
   const entries: string[] = [];

@@ -15,7 +15,7 @@ import { readCompanion, sha256Of } from './companions.js';
 import { type CommitMode, type Draft, openDraft } from './draft.js';
 import { manifestShards, writeJobSteps } from './job.js';
 import { ADAPTER_CONFIG_NAME, ADAPTER_NAME, INDEX_NAME, shardNames } from './names.js';
-import { DEFAULT_SHARD_BYTES, encodeIndex, planShards, type ShardPlan } from './plan.js';
+import { cutOf, DEFAULT_SHARD_BYTES, encodeIndex, planShards, type ShardPlan } from './plan.js';
 import { smallFiles } from './small-files.js';
 import { type OpenedSource, openSource, type PublishSource } from './source.js';
 import { requireSpace } from './space.js';
@@ -92,7 +92,8 @@ export async function publish(source: PublishSource, options: PublishOptions): P
       return await publishDelta(from, base, options);
     }
   }
-  const shardBytes = options.shardBytes ?? cutOf(from) ?? DEFAULT_SHARD_BYTES;
+  const published = from.published?.manifest.shards;
+  const shardBytes = options.shardBytes ?? (published === undefined ? DEFAULT_SHARD_BYTES : cutOf(published));
   const limit = from.kind === 'adapter' ? Number.POSITIVE_INFINITY : shardBytes;
   const plan = await runInSlices(planShards(from.tensors, limit), signal);
   await using draft = await openDraft({
@@ -122,15 +123,6 @@ export async function publish(source: PublishSource, options: PublishOptions): P
   const path = await draft.commit(manifest);
   const byteLength = [...shards, ...files].reduce((sum, file) => sum + file.byteLength, 0);
   return { version, path, manifest, byteLength, swept: draft.swept, stats };
-}
-
-/** How a published version was cut, so that a copy of it is cut alike; null for other sources. */
-function cutOf({ published }: OpenedSource): number | null {
-  if (published === null) return null;
-  const bytes = published.manifest.shards.map(
-    ({ byteLength, headerByteLength }) => byteLength - headerByteLength,
-  );
-  return Math.max(1, ...bytes);
 }
 
 /** Shards that are not called model.safetensors are found by it. */

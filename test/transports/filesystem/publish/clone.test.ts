@@ -1,6 +1,6 @@
 /** Copies of a published version on a file system whose files can share blocks: emulated, since one is rare where tests run. */
 import { execFileSync } from 'node:child_process';
-import { mkdtemp, open, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, open, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -9,6 +9,7 @@ import { publish } from '../../../../src/transports/filesystem/publish/index.js'
 import { openPublished } from '../../../../src/transports/filesystem/published/index.js';
 import { writeCheckpoint } from '../../../../src/weights/write.js';
 import { weightcast } from '../../../cli/spawned.js';
+import { writeChanged } from '../../../weights/changed.js';
 
 const SOURCE = fileURLToPath(new URL('share.c', import.meta.url));
 
@@ -61,6 +62,19 @@ describe('a copy on such a file system', () => {
     expect(here.manifest).toMatchObject({ digest: there.manifest.digest, shards: there.manifest.shards });
     expect((await readdir(here.path)).sort()).toEqual((await readdir(path)).sort());
     expect(here.manifest.publisher).not.toEqual(there.manifest.publisher);
+  });
+
+  it('shares the blocks of the shards of which a delta changes nothing', async () => {
+    await published();
+    await followed();
+    const next = join(folder, 'next');
+    const only = ({ name }: { readonly name: string }) => name === 'model.norm.weight';
+    await writeChanged(join(folder, 'checkpoint'), next, { fraction: 0.01, seed: 1, only });
+    await publish(next, { directory: shared(), version: 8, delta: true, fsync: false });
+    // Three by the first version.
+    expect(await followed()).toMatchObject({ code: 0, count: 3 + 2 });
+    await using here = await openPublished(local(), { version: 8, verify: 'all' });
+    for (const { name } of here.manifest.shards) expect((await stat(join(here.path, name))).nlink).toBe(1);
   });
 
   it('is written where only some of the files could be shared', async () => {
