@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import type { Greeter, Greetings } from './greetings.js';
 import { Account, type StoreLimits } from './limits.js';
 import { RequestParser } from './parser.js';
 import { STOP_WAITING } from './protocol.js';
@@ -14,6 +15,8 @@ const WRITE_OVERHEAD = 256;
 /** Requests of one connection before the next in line has its turn. */
 const REQUESTS_PER_STEP = 32;
 const KEEP_ALIVE_MS = 30_000;
+/** What a client in line may have sent before it is read no more: far above what a worker asks at once, so that its socket is neither paused nor resumed. */
+const HELD_BYTES = 2048;
 
 export interface ConnectionHooks {
   /** A request was carried out. */
@@ -24,8 +27,19 @@ export interface ConnectionHooks {
   closed(): void;
 }
 
+/** What keeps a connection from being done with what has arrived. */
+type Left = 'requests' | 'unread replies' | 'nothing';
+
+/** What all connections of a store share. */
+export interface StoreParts {
+  readonly state: StoreState;
+  readonly turns: Turns;
+  readonly greetings: Greetings;
+  readonly limits: StoreLimits;
+}
+
 /** One client's socket: bytes in, requests to the state, replies out. Anything it should not have sent destroys it. */
-export class StoreConnection implements Peer, Task {
+export class StoreConnection implements Peer, Task, Greeter {
   readonly remoteAddress: string;
   readonly remotePort: number;
   readonly memory: Account;
@@ -34,15 +48,17 @@ export class StoreConnection implements Peer, Task {
   readonly #turns: Turns;
   readonly #parser: RequestParser;
   readonly #hooks: ConnectionHooks;
-  readonly #greeting: NodeJS.Timeout;
+  readonly #greetings: Greetings;
   /** Replies of this step; they leave as one write. */
   #unsent: Uint8Array[] = [];
   #unsentBytes = 0;
   #onSent: (() => void)[] = [];
   #closed = false;
+  /** It sends no more: it is closed once all that it asked is done. */
+  #hasEnded = false;
   #stepping = false;
 
-  constructor(socket: Socket, state: StoreState, turns: Turns, limits: StoreLimits, hooks: ConnectionHooks) {
+  constructor(socket: Socket, { state, turns, greetings, limits }: StoreParts, hooks: ConnectionHooks) {
     this.remoteAddress = plainAddress(socket.remoteAddress ?? '');
     this.remotePort = socket.remotePort ?? 0;
     this.memory = new Account(state.budget);
@@ -51,11 +67,12 @@ export class StoreConnection implements Peer, Task {
     this.#turns = turns;
     this.#parser = new RequestParser(limits, this.memory);
     this.#hooks = hooks;
-    const late = `no preamble for ${limits.preambleTimeoutMs} ms`;
-    this.#greeting = setTimeout(() => this.refuse(late), limits.preambleTimeoutMs).unref();
+    this.#greetings = greetings;
+    greetings.expect(this);
     socket.setNoDelay(true);
     socket.setKeepAlive(true, KEEP_ALIVE_MS); // a silent client is in order, a dead host is not
     socket.on('data', (chunk) => this.#receive(chunk));
+    socket.on('end', () => this.#ended());
     socket.on('drain', () => this.#turns.queue(this)); // whom so much is sent to is no worker
     socket.on('error', () => {}); // 'close' follows
     socket.on('close', () => this.#close());
@@ -96,17 +113,24 @@ export class StoreConnection implements Peer, Task {
   }
 
   step(hasTime: () => boolean): boolean {
-    let left = false;
+    let left: Left = 'nothing';
     this.#stepping = true;
     try {
       left = this.#work(hasTime);
       this.#send();
+      if (left === 'nothing' && this.#hasEnded) this.#socket.end();
     } catch (error) {
       this.#fail(error);
     } finally {
       this.#stepping = false;
     }
-    return left && !this.#closed && !this.#socket.destroyed;
+    return left === 'requests' && !this.#closed && !this.#socket.destroyed;
+  }
+
+  /** A client may write a key and leave: what has arrived is still done. */
+  #ended(): void {
+    this.#hasEnded = true;
+    this.#turns.ask(this);
   }
 
   #receive(chunk: Uint8Array): void {
@@ -116,23 +140,24 @@ export class StoreConnection implements Peer, Task {
       this.#fail(error);
     }
     // Who stands in line holds what has arrived, not what the client can send meanwhile.
-    if (this.#turns.ask(this)) this.#socket.pause();
+    if (this.#turns.ask(this) && this.#parser.held > HELD_BYTES) this.#socket.pause();
   }
 
-  /** Carries out what has arrived; true when the turn is over before that. */
-  #work(hasTime: () => boolean): boolean {
+  /** Carries out what has arrived, while there is time. */
+  #work(hasTime: () => boolean): Left {
     for (let done = 0; ; done++) {
-      if (this.#closed || this.#socket.destroyed) return false;
+      if (this.#closed || this.#socket.destroyed) return 'nothing';
       if (this.#unsentBytes + this.#socket.writableLength >= UNSENT_BYTES) {
         this.#socket.pause(); // until 'drain'
-        return false;
+        return 'unread replies';
       }
-      if (done === REQUESTS_PER_STEP || !hasTime()) return true;
+      if (done === REQUESTS_PER_STEP || !hasTime()) return 'requests';
+      const hadGreeted = this.#parser.greeted;
       const request = this.#parser.next();
-      if (this.#parser.greeted) clearTimeout(this.#greeting);
+      if (!hadGreeted && this.#parser.greeted) this.#greetings.delete(this);
       if (request === null) {
         if (this.#socket.isPaused()) this.#socket.resume();
-        return false;
+        return 'nothing';
       }
       this.#state.apply(this, request);
       this.#hooks.done(request);
@@ -152,7 +177,7 @@ export class StoreConnection implements Peer, Task {
       this.memory.reserve(-length - WRITE_OVERHEAD);
       if (error === undefined || error === null) for (const callback of callbacks) callback();
     };
-    const writes = gathered(parts);
+    const writes = parts.length === 1 ? parts : gathered(parts);
     const last = writes.pop() ?? NOTHING;
     // Corked writes leave by a slower call, and nearly every reply is one write.
     if (writes.length > 0) this.#socket.cork();
@@ -168,7 +193,7 @@ export class StoreConnection implements Peer, Task {
 
   #close(): void {
     this.#closed = true;
-    clearTimeout(this.#greeting);
+    this.#greetings.delete(this);
     this.#turns.drop(this);
     this.#state.waiters.cancel(this);
     this.#parser.close();

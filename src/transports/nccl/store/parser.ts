@@ -35,6 +35,11 @@ export class RequestParser {
     return this.#greeted;
   }
 
+  /** Bytes that have arrived and belong to no request that came out. */
+  get held(): number {
+    return this.#queue.length;
+  }
+
   /** @throws MalformedRequest when the store's memory is spent */
   append(chunk: Uint8Array): void {
     this.#queue.append(chunk);

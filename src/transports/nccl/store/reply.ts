@@ -5,7 +5,10 @@ export type Reply = readonly Uint8Array[];
 
 export const NO_REPLY: Reply = [];
 
-export const byteReply = (byte: number): Reply => [Uint8Array.of(byte)];
+/** Each is written as it is, again and again. */
+const BYTES: readonly Reply[] = [[Uint8Array.of(0)], [Uint8Array.of(1)]];
+
+export const byteReply = (byte: 0 | 1): Reply => BYTES[byte] as Reply;
 
 export function integerReply(value: bigint): Reply {
   const bytes = Buffer.alloc(8);

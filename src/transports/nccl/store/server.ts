@@ -2,7 +2,8 @@ import { EventEmitter, once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { WeightcastError } from '../../../errors.js';
-import { StoreConnection } from './connection.js';
+import { StoreConnection, type StoreParts } from './connection.js';
+import { Greetings } from './greetings.js';
 import { DEFAULT_LIMITS, type StoreLimits } from './limits.js';
 import { JOIN_KEY } from './protocol.js';
 import { type StoreRequest, type WireKey, wireKey } from './request.js';
@@ -49,7 +50,7 @@ export class StoreServer extends EventEmitter<StoreEvents> {
   readonly #server: Server;
   readonly #state: StoreState;
   readonly #limits: StoreLimits;
-  readonly #turns = new Turns();
+  readonly #parts: StoreParts;
   /** Oldest first. */
   readonly #connections = new Set<StoreConnection>();
   readonly #joined = new WeakSet<StoreConnection>();
@@ -65,6 +66,8 @@ export class StoreServer extends EventEmitter<StoreEvents> {
     this.#server = server;
     this.#limits = limits;
     this.#state = new StoreState(limits, reservedPrefix === null ? null : wireKey(reservedPrefix));
+    const greetings = new Greetings(limits.preambleTimeoutMs);
+    this.#parts = { state: this.#state, turns: new Turns(), greetings, limits };
     server.on('connection', (socket) => this.#accept(socket));
     server.on('error', () => {}); // a failed accept concerns one client, which retries
     this.#closed = new Promise((resolve) => server.once('close', resolve));
@@ -113,7 +116,7 @@ export class StoreServer extends EventEmitter<StoreEvents> {
       return;
     }
     if (this.#connections.size >= this.#limits.connections) this.#makeRoom();
-    const connection = new StoreConnection(socket, this.#state, this.#turns, this.#limits, {
+    const connection = new StoreConnection(socket, this.#parts, {
       done: (request) => this.#report(connection, request),
       refused: (reason) => this.emit('refused', connection, reason),
       closed: () => {
@@ -157,7 +160,7 @@ export async function startStoreServer(options: StoreServerOptions): Promise<Sto
   const { host, port, signal } = options;
   const wanted = { ...DEFAULT_LIMITS, ...options.limits };
   const limits = { ...wanted, connections: Math.min(wanted.connections, spareDescriptors()) };
-  const server = createServer({ noDelay: true });
+  const server = createServer({ noDelay: true, allowHalfOpen: true });
   server.listen({ host, port, backlog: BACKLOG, exclusive: true });
   try {
     await once(server, 'listening', signal === undefined ? {} : { signal });

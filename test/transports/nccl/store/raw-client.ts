@@ -61,6 +61,11 @@ export class RawClient {
     return new Promise((resolve) => this.#socket.write(bytes, () => resolve()));
   }
 
+  /** Sends the bytes as the last. */
+  end(bytes: Uint8Array): void {
+    this.#socket.end(bytes);
+  }
+
   /** Exactly the next `byteLength` bytes, or fewer when the connection ended. */
   async receive(byteLength: number): Promise<string> {
     while (this.#received.length < byteLength && !this.#closed) {

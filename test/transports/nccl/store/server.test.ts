@@ -103,6 +103,28 @@ test('a client that asks and never reads stops being served, while others are', 
     hog.destroy();
   }));
 
+test('what clients wrote before they left is there, however busy the store was', () =>
+  withStore(async (store) => {
+    const clients = await Promise.all(Array.from({ length: 200 }, () => RawClient.connect(store.port)));
+    const requests = (client: number) =>
+      Array.from({ length: 40 }, (_, i) => set(`/${client}/${i}`, Uint8Array.of(i)));
+    const last = clients.map((_, client) => `/${client}/39`);
+    // Some milliseconds of work at once: most of them stand in line while they end.
+    for (const [index, client] of clients.entries()) client.end(Buffer.concat(requests(index)));
+    await store.waitFor(last, { timeoutMs: 20_000 });
+    await Promise.all(clients.map((client) => client.closed()));
+    expect(store.connections).toBe(0);
+  }));
+
+test('a client that has sent all it will still gets its answers', () =>
+  withStore(async (store) => {
+    store.set('/k', Uint8Array.of(7));
+    const client = await RawClient.connect(store.port);
+    client.end(Buffer.concat([get('/k'), get('/k')]));
+    expect(await client.receive(18)).toBe('010000000000000007'.repeat(2));
+    await client.closed();
+  }));
+
 test('a connection that says nothing, or half of the preamble, is closed at the deadline; a greeted one never', () =>
   withStore(
     async (store) => {
