@@ -10,6 +10,7 @@ import { timesOf } from './control-plane/ours.js';
 import { primeRlClient, startPrimeRl } from './control-plane/prime-rl.js';
 import { bareFanOut, type PauseTimes } from './pause/bare.js';
 import { SERVICE_MS } from './pause/service.js';
+import { socketFanOut } from './pause/sockets.js';
 import { type Stubs, startStubs } from './pause/stubs.js';
 
 const VERSION = '1';
@@ -43,7 +44,7 @@ interface Added {
 
 export const controlPlane: BenchCase = {
   name: 'control-plane',
-  about: `Pause and resume of stub engines (another process) that take ${SERVICE_MS.least} to ${SERVICE_MS.most} ms each, the same for all contestants of a round: from the first request to the last answer, less what the slowest engine took by its own clock, summed over both. Ours are whole updates by file; the peer is the order of calls of prime-rl's client on httpx and tenacity; the limit undici alone. Connections are warm.`,
+  about: `Pause and resume of stub engines (another process) that take ${SERVICE_MS.least} to ${SERVICE_MS.most} ms each, the same for all contestants of a round: from the first request to the last answer, less what the slowest engine took by its own clock, summed over both. Ours are whole updates by file; the peer is the order of calls of prime-rl's client on httpx and tenacity; the limit undici alone; the notes have bytes made beforehand over node:net. Connections are warm.`,
   timeoutMs: 900_000,
   async run(context) {
     await mkdir(context.scratch, { recursive: true });
@@ -86,11 +87,14 @@ async function measure(fleet: Fleet, { directory, attempt, context }: Scene): Pr
           { urls: stubs.urls, directory: join(directory, 'prime-rl') },
           version,
         );
-  const bare = bareFanOut(stubs.urls, { directory: model, version: VERSION });
+  const load = { directory: model, version: VERSION };
+  const bare = bareFanOut(stubs.urls, load);
+  const sockets = await socketFanOut(stubs.urls, load);
   try {
     const contestants = {
       ours: added(stubs, async () => timesOf(await session.update(model, { version: VERSION }))),
       bare: added(stubs, () => bare.run()),
+      sockets: added(stubs, () => sockets.run()),
       peer: peer === null ? async () => null : added(stubs, () => peer.run()),
     };
     await interleave(contestants, quick ? 2 : WARM_UP);
@@ -98,12 +102,14 @@ async function measure(fleet: Fleet, { directory, attempt, context }: Scene): Pr
     const {
       ours,
       bare: limit,
+      sockets: floor,
       peer: theirs,
     } = await interleave(contestants, quick ? 5 : fleet.rounds, ROUNDS_MS);
-    const measured = { ours, limit, peer: theirs.filter((one) => one !== null) };
+    const measured = { ours, limit, floor, peer: theirs.filter((one) => one !== null) };
     return figuresOf(fleet, measured, attempt.why);
   } finally {
     await bare.close();
+    await sockets.close();
   }
 }
 
@@ -123,6 +129,8 @@ function added(stubs: Stubs, run: () => Promise<PauseTimes>): () => Promise<Adde
 interface Measured {
   readonly ours: readonly Added[];
   readonly limit: readonly Added[];
+  /** Of bytes made beforehand. */
+  readonly floor: readonly Added[];
   /** Empty without a Python that has httpx. */
   readonly peer: readonly Added[];
 }
@@ -137,15 +145,15 @@ function figuresOf({ engines, goals }: Fleet, measured: Measured, why: string | 
     const [ours, peer] = [at(measured.ours), measured.peer.length === 0 ? null : at(measured.peer)];
     const text = `≤ ${goal} ms, ${TIMES_LESS} times less than prime-rl's client`;
     const enough = peer === null ? null : peer >= TIMES_LESS * ours;
+    const floor = `bytes made beforehand over node:net: ${at(measured.floor).toFixed(2)} ms`;
     return {
       name: `${engines} engines: ${name}`,
       unit: 'ms',
       ours,
       ...(q === 0.5 ? { spread: spread(measured.ours.map((one) => one[of])) } : {}),
       limit: { name: 'undici alone', value: at(measured.limit) },
-      ...(peer === null
-        ? { note: `no httpx here: ${why}` }
-        : { peer: { name: "prime-rl's client", value: peer } }),
+      ...(peer === null ? {} : { peer: { name: "prime-rl's client", value: peer } }),
+      note: peer === null ? `${floor}; no httpx here: ${why}` : floor,
       goal: goal === undefined ? { text: '', met: null } : { text, met: ours <= goal && enough },
     };
   };

@@ -1,5 +1,5 @@
 /** What stands between a checkpoint of 37,000 tensors and the addon: order, frames, ranges, and the list that engines are sent. */
-import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { monitorEventLoopDelay, PerformanceObserver } from 'node:perf_hooks';
 import { jsonSteps } from '#weightcast/engines/json-body.js';
 import { planSteps } from '#weightcast/transports/nccl/wire/plan.js';
 import { DTYPES } from '#weightcast/weights/dtype.js';
@@ -35,10 +35,15 @@ export const plan: BenchCase = {
     };
     const rounds = (quick ? 3 : 25) + WARM_UP;
     const delay = monitorEventLoopDelay({ resolution: 1 });
+    let collectionMs = 0;
+    const collections = new PerformanceObserver((list) => {
+      for (const { duration } of list.getEntries()) collectionMs = Math.max(collectionMs, duration);
+    });
     for (let round = 0; round < rounds; round += 1) {
       if (round === WARM_UP) {
         for (const values of Object.values(stages)) values.length = 0;
         delay.enable();
+        collections.observe({ entryTypes: ['gc'] });
       }
       const timed = async <T>(stage: keyof typeof stages, work: () => Promise<T>): Promise<T> => {
         const began = performance.now();
@@ -57,7 +62,10 @@ export const plan: BenchCase = {
       await timed('pass', async () => tensors.map(({ name, shape, dtype }) => ({ name, shape, dtype })));
     }
     delay.disable();
-    return figures(tensors.length, stages, delay.max / 1e6);
+    // They are told in a later turn.
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    collections.disconnect();
+    return figures(tensors.length, stages, { turnMs: delay.max / 1e6, collectionMs });
   },
 };
 
@@ -65,7 +73,12 @@ type Stages = Readonly<
   Record<'order' | 'frames' | 'ranges' | 'list' | 'candidates' | 'pass', readonly number[]>
 >;
 
-function figures(tensors: number, stages: Stages, lagMs: number): Figure[] {
+interface Longest {
+  readonly turnMs: number;
+  readonly collectionMs: number;
+}
+
+function figures(tensors: number, stages: Stages, { turnMs, collectionMs }: Longest): Figure[] {
   const totals = stages.order.map(
     (ms, round) => ms + (stages.frames[round] ?? 0) + (stages.ranges[round] ?? 0),
   );
@@ -103,8 +116,9 @@ function figures(tensors: number, stages: Stages, lagMs: number): Figure[] {
     {
       name: 'longest turn of the event loop in all rounds',
       unit: 'ms',
-      ours: lagMs,
-      goal: { text: 'a few ms: ≤ 20 ms', met: lagMs <= 20 },
+      ours: turnMs,
+      limit: { name: 'longest garbage collection', value: collectionMs },
+      goal: { text: 'a few ms: ≤ 20 ms', met: turnMs <= 20 },
       note: 'Slices are 4 ms; a garbage collection may fall into one.',
     },
   ];

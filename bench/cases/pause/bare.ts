@@ -1,9 +1,20 @@
 /** The same requests as an update makes in its pause, by undici alone: nothing is checked, timed or written down. */
 import { Agent } from 'undici';
 
-/** What one engine is asked at the same time as all others; the next group begins when all have answered. */
-const PAUSE = [['/pause?mode=keep&clear_cache=true', null]] as const;
-const RESUME = [['/resume', null]] as const;
+/** Paths and bodies: what one engine is asked, one after the other, at the same time as all others; the next group begins when all have answered. */
+export type Requests = readonly (readonly [path: string, body: string | null])[];
+export const PAUSE: Requests = [['/pause?mode=keep&clear_cache=true', null]];
+export const RESUME: Requests = [['/resume', null]];
+
+export interface Load {
+  readonly directory: string;
+  readonly version: string;
+}
+
+export const transferOf = ({ directory, version }: Load): Requests => [
+  ['/collective_rpc', JSON.stringify({ method: 'reload_weights', kwargs: { weights_path: directory } })],
+  ['/update_weight_version', JSON.stringify({ new_version: version })],
+];
 
 /** Milliseconds. */
 export interface PauseTimes {
@@ -20,10 +31,7 @@ export interface Bare {
   close(): Promise<void>;
 }
 
-export function bareFanOut(
-  urls: readonly string[],
-  load: { readonly directory: string; readonly version: string },
-): Bare {
+export function bareFanOut(urls: readonly string[], load: Load): Bare {
   // As the client of src/engines/http.ts has it.
   const agent = new Agent({
     pipelining: 1,
@@ -32,19 +40,13 @@ export function bareFanOut(
     headersTimeout: 0,
     bodyTimeout: 0,
   });
-  const transfer = [
-    [
-      '/collective_rpc',
-      JSON.stringify({ method: 'reload_weights', kwargs: { weights_path: load.directory } }),
-    ],
-    ['/update_weight_version', JSON.stringify({ new_version: load.version })],
-  ] as const;
+  const transfer = transferOf(load);
   const ask = async (origin: string, path: string, body: string | null, method: 'GET' | 'POST' = 'POST') => {
     const headers = { 'content-type': 'application/json' };
     const response = await agent.request({ origin, path, method, headers, body });
     JSON.parse(await response.body.text());
   };
-  const all = async (requests: readonly (readonly [string, string | null])[]): Promise<number> => {
+  const all = async (requests: Requests): Promise<number> => {
     const began = performance.now();
     await Promise.all(
       urls.map(async (url) => {
