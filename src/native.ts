@@ -163,14 +163,17 @@ export interface HeaderScanJob {
   readonly dtypeBits: Uint8Array;
 }
 
-/** Rows in the order of their bytes; the columns are those of src/weights/header/columns.ts. */
+/** What a header says, one typed array a field; `nameEnds` and `dimensionEnds` say where in theirs each row ends. */
 export interface NativeHeader {
   readonly count: number;
+  /** UTF-8, back to back. */
   readonly names: Uint8Array<ArrayBuffer>;
   readonly nameEnds: Uint32Array<ArrayBuffer>;
+  /** Places in `dtypes` of the job, which is DTYPE_LIST. */
   readonly dtypes: Uint8Array<ArrayBuffer>;
   readonly dimensions: Float64Array<ArrayBuffer>;
   readonly dimensionEnds: Uint32Array<ArrayBuffer>;
+  /** In bytes, from the end of the header. */
   readonly begins: Float64Array<ArrayBuffer>;
   readonly ends: Float64Array<ArrayBuffer>;
 }
@@ -252,7 +255,7 @@ export interface Binding {
     ncclLibrary: string | null,
     callLimitMs?: number | null,
   ): Promise<NativeRuntime>;
-  /** null where the header is not as the reference library writes it, in the order of the bytes and without white space, or not valid. */
+  /** Rows in the order of their bytes. null where the header is not as the reference library writes it, in that order and without white space, or not valid. */
   scanHeader(job: HeaderScanJob): Promise<NativeHeader | null>;
   sha256(job: HashJob, onProgress: ((bytes: number) => void) | null): NativeHash;
   /**

@@ -2,24 +2,14 @@
  * What a header says, as columns: one typed array a field. They cross from a thread to another without being copied, and cost the heap nothing
  * however many tensors there are.
  */
+import type { NativeHeader } from '../../native.js';
 import { NameTable } from './names.js';
 
 /** Bytes of the shortest tensor that a header can declare, its comma included. */
 const MIN_ENTRY_BYTES = '"":{"dtype":"U8","shape":[],"data_offsets":[0,0]}'.length;
 const FIRST_DIMENSIONS = 1 << 10;
 
-export interface HeaderColumns {
-  readonly count: number;
-  /** UTF-8, back to back. */
-  readonly names: Uint8Array<ArrayBuffer>;
-  readonly nameEnds: Uint32Array<ArrayBuffer>;
-  /** Places in DTYPE_LIST. */
-  readonly dtypes: Uint8Array<ArrayBuffer>;
-  readonly dimensions: Float64Array<ArrayBuffer>;
-  readonly dimensionEnds: Uint32Array<ArrayBuffer>;
-  /** In bytes, from the end of the header. */
-  readonly begins: Float64Array<ArrayBuffer>;
-  readonly ends: Float64Array<ArrayBuffer>;
+export interface HeaderColumns extends NativeHeader {
   /** Rows in the order of their bytes. */
   readonly order: Uint32Array<ArrayBuffer>;
   /** Byte of the header at which the value of `__metadata__` begins; -1 without one. */
