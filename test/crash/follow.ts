@@ -6,7 +6,7 @@ import { publish } from '../../src/transports/filesystem/publish/index.js';
 import { prune } from '../../src/transports/filesystem/retention/index.js';
 import type { Outcome } from './child.js';
 import { age, type Scenario } from './scenario.js';
-import { acceptedDigest, difference, filesOf, sameTree, type Tree, treeOf } from './see.js';
+import { acceptedDigest, difference, filesOf, sameTree, type Tree, treeOf, without } from './see.js';
 import { TENSOR_BYTES, writeVersion } from './weights.js';
 
 const FIRST = 1;
@@ -93,8 +93,8 @@ async function judge(directory: string, expected: Expected, { killed, error }: O
     if (isSeen) newest = version;
   }
   // An old version that could not be removed stays, whole as judged above, and goes the next time.
-  const kept = Object.entries(found).filter(([name]) => name in expected.after || !/^step_\d/.test(name));
-  if (!killed && error === null && !sameTree(Object.fromEntries(kept), expected.after)) {
+  const kept = without(found, (name) => /^step_\d/.test(name) && !(name in expected.after));
+  if (!killed && error === null && !sameTree(kept, expected.after)) {
     wrong.push(`it says that it followed: ${difference(found, expected.after)}`);
   }
   const own = Object.keys(found).filter((name) => name.startsWith('.weightcast'));
@@ -135,6 +135,4 @@ async function judgeNext(directory: string, expected: Expected, newest: number):
 }
 
 /** The last thing that a version gets; it is one without. */
-function withoutMarker(files: Tree): Tree {
-  return Object.fromEntries(Object.entries(files).filter(([name]) => !name.endsWith('/STABLE')));
-}
+const withoutMarker = (files: Tree): Tree => without(files, (name) => name.endsWith('/STABLE'));

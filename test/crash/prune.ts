@@ -8,7 +8,16 @@ import { Children, type Outcome } from './child.js';
 import { NO_FAULT } from './control.js';
 import type { CommitMode } from './publish.js';
 import { age, type Scenario, withDirectory } from './scenario.js';
-import { acceptedDigest, difference, filesOf, NAMELESS, sameTree, type Tree, treeOf } from './see.js';
+import {
+  acceptedDigest,
+  difference,
+  filesOf,
+  NAMELESS,
+  sameTree,
+  type Tree,
+  treeOf,
+  without,
+} from './see.js';
 import { writeVersion } from './weights.js';
 
 const FULL = 1;
@@ -119,10 +128,6 @@ function judgeOutcome(found: Tree, { expected, there, failed }: Ended): string[]
   const left = failed && dead !== null ? without(wanted, (name) => name in dead) : wanted;
   if (sameTree(mine, left)) return [];
   return [`${failed ? 'it failed and left' : 'it says that it pruned:'} ${difference(mine, left)}`];
-}
-
-function without(tree: Tree, isLeftOut: (name: string) => boolean): Tree {
-  return Object.fromEntries(Object.entries(tree).filter(([name]) => !isLeftOut(name)));
 }
 
 /** Versions that are there, or that the struck process had not decided about when it died: a reader may have come before that. */

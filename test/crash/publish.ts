@@ -16,6 +16,7 @@ import {
   sameTree,
   type Tree,
   treeOf,
+  without,
   withoutLeases,
 } from './see.js';
 
@@ -143,9 +144,7 @@ function judgeOutcome({ killed, error }: Outcome, { accepted, found, expected, s
   }
   const wrong: string[] = [];
   if (accepted !== null) wrong.push('it failed, and published');
-  const left = Object.fromEntries(
-    Object.entries(found).filter(([name]) => name in expected.before || !(name in swept)),
-  );
+  const left = without(found, (name) => name in swept && !(name in expected.before));
   if (!sameTree(left, expected.before)) wrong.push(`it failed and left ${difference(left, expected.before)}`);
   if (error.name !== 'WeightcastError' || error.code === null)
     wrong.push(`an error of no name: ${error.message}`);
@@ -181,8 +180,5 @@ async function judgeNext(directory: string, expected: Expected, accepted: string
 }
 
 /** What comes after the version is one: its marker, and that a file of its publisher goes. */
-function withoutMarks(tree: Tree): Tree {
-  return Object.fromEntries(
-    Object.entries(tree).filter(([name]) => !/\/(STABLE|weightcast-owner-NONCE\.json)$/.test(name)),
-  );
-}
+const withoutMarks = (tree: Tree): Tree =>
+  without(tree, (name) => /\/(STABLE|weightcast-owner-NONCE\.json)$/.test(name));

@@ -48,10 +48,12 @@ const normal = (text: string): string =>
     .replace(/(?<![0-9a-f])[0-9a-f]{16}(?![0-9a-f])/g, 'NONCE')
     .replace(/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, 'UUID');
 
-/** Without what readers left that died: it passes. */
-export function withoutLeases(tree: Tree): Tree {
-  return Object.fromEntries(Object.entries(tree).filter(([name]) => !LEASE.test(name)));
+export function without(tree: Tree, isLeftOut: (name: string) => boolean): Tree {
+  return Object.fromEntries(Object.entries(tree).filter(([name]) => !isLeftOut(name)));
 }
+
+/** Without what readers left that died: it passes. */
+export const withoutLeases = (tree: Tree): Tree => without(tree, (name) => LEASE.test(name));
 
 /** Whether both have the same files. */
 export const sameTree = (a: Tree, b: Tree): boolean => difference(a, b) === difference(a, a);
@@ -64,9 +66,8 @@ export function difference(found: Tree, expected: Tree): string {
 }
 
 /** The files of one version of a tree. */
-export function filesOf(tree: Tree, version: number): Tree {
-  return Object.fromEntries(Object.entries(tree).filter(([name]) => name.startsWith(`step_${version}/`)));
-}
+export const filesOf = (tree: Tree, version: number): Tree =>
+  without(tree, (name) => !name.startsWith(`step_${version}/`));
 
 /** The digest of a version that a reader accepts, every byte looked at; null when it refuses. @throws any other error */
 export async function acceptedDigest(directory: string, version: number): Promise<string | null> {
