@@ -7,6 +7,7 @@ import { diffPairs } from '#weightcast/update/delta/diff.js';
 import { Spool } from '#weightcast/update/delta/spool.js';
 import type { Checkpoint } from '#weightcast/weights/checkpoint.js';
 import type { TensorPair } from '#weightcast/weights/pairs.js';
+import { rangesJob } from '#weightcast/weights/ranges-job.js';
 import type { FileRange } from '#weightcast/weights/tensor.js';
 import { placeOf, type Versions } from './versions.js';
 
@@ -22,22 +23,8 @@ export async function timed<T>(work: () => Promise<T>): Promise<Timed<T>> {
 }
 
 /** The SHA-256 of each tensor, as a push and a publication compute them. */
-export function digestsOf(checkpoint: Checkpoint): Promise<Uint8Array> {
-  const { tensors } = checkpoint;
-  const files = checkpoint.files.map(({ path }) => path);
-  const segmentBlockBytes = Float64Array.from(tensors, ({ range }) => range.byteLength);
-  return native().sha256(
-    {
-      files,
-      segmentFile: Uint32Array.from(tensors, (tensor) => files.indexOf(placeOf(tensor).path)),
-      segmentOffset: Float64Array.from(tensors, (tensor) => placeOf(tensor).offset),
-      ...{ segmentBlockBytes, segmentStrideBytes: segmentBlockBytes },
-      segmentBlocks: new Float64Array(tensors.length).fill(1),
-      digestSegments: new Uint32Array(tensors.length).fill(1),
-      threads: 0,
-    },
-    null,
-  ).result;
+export function digestsOf({ tensors }: Checkpoint): Promise<Uint8Array> {
+  return native().sha256(rangesJob(tensors.map(placeOf)), null).result;
 }
 
 function pairsOf({ base, next, pairs }: Versions) {

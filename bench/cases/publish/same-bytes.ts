@@ -2,6 +2,8 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { native } from '#weightcast/native.js';
+import { digestAt } from '#weightcast/native-job.js';
+import { rangesJob } from '#weightcast/weights/ranges-job.js';
 import { readSafetensorsHeader } from '#weightcast/weights/safetensors.js';
 
 export async function shardsOf(folder: string): Promise<string[]> {
@@ -14,24 +16,12 @@ export async function shardsOf(folder: string): Promise<string[]> {
 
 /** One line a tensor, sorted. */
 export async function digestsOf(folder: string): Promise<string> {
-  const files = await shardsOf(folder);
-  const headers = await Promise.all(files.map((path) => readSafetensorsHeader(path)));
-  const tensors = headers.flatMap(({ tensors }, file) => tensors.map((tensor) => ({ ...tensor, file })));
-  const bytes = await native().sha256(
-    {
-      files,
-      segmentFile: Uint32Array.from(tensors, ({ file }) => file),
-      segmentOffset: Float64Array.from(tensors, ({ range }) => (range.kind === 'file' ? range.offset : 0)),
-      segmentBlockBytes: Float64Array.from(tensors, ({ range }) => range.byteLength),
-      segmentStrideBytes: Float64Array.from(tensors, ({ range }) => range.byteLength),
-      segmentBlocks: new Float64Array(tensors.length).fill(1),
-      digestSegments: new Uint32Array(tensors.length).fill(1),
-      threads: 0,
-    },
-    null,
-  ).result;
+  const headers = await Promise.all((await shardsOf(folder)).map((path) => readSafetensorsHeader(path)));
+  const tensors = headers.flatMap((header) => header.tensors);
+  const ranges = tensors.flatMap(({ range }) => (range.kind === 'file' ? [range] : []));
+  const bytes = await native().sha256(rangesJob(ranges), null).result;
   return tensors
-    .map(({ name }, i) => `${name} ${Buffer.from(bytes.subarray(i * 32, i * 32 + 32)).toString('hex')}`)
+    .map(({ name }, i) => `${name} ${digestAt(bytes, i)}`)
     .sort()
     .join('\n');
 }

@@ -1,7 +1,9 @@
 /** What a delta is made against: the version before, and where its bytes are. */
 import { WeightcastError } from '../../../errors.js';
-import { type HashJob, native } from '../../../native.js';
+import { native } from '../../../native.js';
 import { digestAt, jobResult } from '../../../native-job.js';
+import { rangesJob } from '../../../weights/ranges-job.js';
+import type { FileRange } from '../../../weights/tensor.js';
 import { type Manifest, type ManifestTensor, tensorsOfManifest } from '../manifest.js';
 import type { PublishSource } from '../publish/source.js';
 import { openSource } from '../publish/source.js';
@@ -92,7 +94,7 @@ export async function openDeltaBase(
     });
     if (tensors.length !== known.size) throw refused(version, 'the given base has other tensors');
     // Bytes of its own folder are proved by the digests of what the delta makes of them, when it is applied.
-    if (!own) await requireDigests(version, tensors, from.files, signal);
+    if (!own) await requireDigests(version, tensors, signal);
     return {
       ...{ version, digest, manifest, tensors, files: from.files },
       async [Symbol.asyncDispose]() {
@@ -108,32 +110,19 @@ export async function openDeltaBase(
 async function requireDigests(
   version: number,
   tensors: readonly BaseTensor[],
-  files: DeltaBase['files'],
   signal: AbortSignal | null,
 ): Promise<void> {
-  const digests = await digestsOf(tensors, files, signal);
+  const digests = await digestsOf(tensors, signal);
   const wrong = tensors.find(({ sha256 }, i) => digests[i] !== sha256);
   if (wrong !== undefined) throw refused(version, `tensor ${wrong.name} of the given base has other bytes`);
 }
 
 /** SHA-256 of each tensor, hexadecimal. */
 export async function digestsOf(
-  tensors: readonly { readonly path: string; readonly offset: number; readonly byteLength: number }[],
-  files: DeltaBase['files'],
+  tensors: readonly Omit<FileRange, 'kind'>[],
   signal: AbortSignal | null,
 ): Promise<readonly string[]> {
-  const index = new Map(files.map(({ path }, i) => [path, i]));
-  const lengths = Float64Array.from(tensors, ({ byteLength }) => byteLength);
-  const job: HashJob = {
-    files: files.map(({ path }) => path),
-    segmentFile: Uint32Array.from(tensors, ({ path }) => index.get(path) ?? 0),
-    segmentOffset: Float64Array.from(tensors, ({ offset }) => offset),
-    segmentBlockBytes: lengths,
-    segmentStrideBytes: lengths,
-    segmentBlocks: Float64Array.from(tensors, () => 1),
-    digestSegments: Uint32Array.from(tensors, () => 1),
-    threads: 0,
-  };
+  const job = rangesJob(tensors);
   const digests = await jobResult(() => native().sha256(job, null), signal, 'WC_FILE_WRITE');
   return tensors.map((_, i) => digestAt(digests, i));
 }

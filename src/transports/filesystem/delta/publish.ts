@@ -84,7 +84,7 @@ export async function publishDelta(
     'WC_FILE_WRITE',
   );
   files.push({ name, byteLength: encoded.byteLength, sha256: digestAt(encoded.digest, 0) });
-  const digests = await digestsOf(next, from.files, signal);
+  const digests = await digestsOf(next, signal);
   await from.requireUnchanged();
   const tensors = next.map(
     ({ path: _path, offset: _offset, ...facts }, i): ManifestTensor & { readonly sha256: string } => {

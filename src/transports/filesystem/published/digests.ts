@@ -1,8 +1,9 @@
 /** The bytes of a version, held against the digests of its manifest. */
 import { createHash, randomInt } from 'node:crypto';
 import { join } from 'node:path';
-import { type HashJob, native } from '../../../native.js';
+import { native } from '../../../native.js';
 import { digestAt, jobResult } from '../../../native-job.js';
+import { rangesJob } from '../../../weights/ranges-job.js';
 import type { Manifest } from '../manifest.js';
 import { corrupt } from './files.js';
 
@@ -13,7 +14,8 @@ const SAMPLE = { oneIn: 16, atLeast: 8 };
 export interface Digested {
   /** For errors: a tensor's name, or which part of the file. */
   readonly what: string;
-  readonly file: string;
+  /** Relative to the folder. */
+  readonly path: string;
   readonly offset: number;
   readonly byteLength: number;
   readonly sha256: string;
@@ -23,17 +25,17 @@ export interface Digested {
 export function digestedRanges(manifest: Manifest, amount: 'all' | 'sample'): readonly Digested[] {
   const headers = manifest.shards.map(
     ({ name, headerByteLength, headerSha256 }): Digested => ({
-      ...{ what: 'its header', file: name, offset: 0, byteLength: headerByteLength, sha256: headerSha256 },
+      ...{ what: 'its header', path: name, offset: 0, byteLength: headerByteLength, sha256: headerSha256 },
     }),
   );
   const files = manifest.files.map(
     ({ name, byteLength, sha256 }): Digested => ({
-      ...{ what: 'the file', file: name, offset: 0, byteLength, sha256 },
+      ...{ what: 'the file', path: name, offset: 0, byteLength, sha256 },
     }),
   );
   const tensors = manifest.shards.flatMap((shard) =>
     shard.tensors.flatMap(({ name, offset, byteLength, sha256 }): readonly Digested[] =>
-      sha256 === null ? [] : [{ what: `tensor ${name}`, file: shard.name, offset, byteLength, sha256 }],
+      sha256 === null ? [] : [{ what: `tensor ${name}`, path: shard.name, offset, byteLength, sha256 }],
     ),
   );
   return [...headers, ...files, ...(amount === 'all' ? tensors : drawn(tensors))];
@@ -66,7 +68,7 @@ export async function requireDigests(
   if (filled.length === 0) return;
   const totalBytes = filled.reduce((sum, { byteLength }) => sum + byteLength, 0);
   const found = await jobResult(
-    () => native().sha256(hashJob(folder, filled), (bytes) => onProgress?.(bytes, totalBytes)),
+    () => native().sha256(rangesJob(filled, folder), (bytes) => onProgress?.(bytes, totalBytes)),
     signal,
     'WC_FILE_READ',
   );
@@ -76,24 +78,11 @@ export async function requireDigests(
   }
 }
 
-function mismatch(folder: string, { what, file, sha256 }: Digested, found: string): Error {
-  const path = join(folder, file);
+function mismatch(folder: string, { what, path, sha256 }: Digested, found: string): Error {
   const facts = { expected: sha256, found, bytes: true };
-  return corrupt(path, `${what} has the digest ${found}, and the manifest says ${sha256}`, facts);
-}
-
-function hashJob(folder: string, ranges: readonly Digested[]): HashJob {
-  const files = [...new Set(ranges.map(({ file }) => file))];
-  const indices = new Map(files.map((file, index) => [file, index]));
-  const sizes = Float64Array.from(ranges, ({ byteLength }) => byteLength);
-  return {
-    files: files.map((file) => join(folder, file)),
-    segmentFile: Uint32Array.from(ranges, ({ file }) => indices.get(file) ?? 0),
-    segmentOffset: Float64Array.from(ranges, ({ offset }) => offset),
-    segmentBlockBytes: sizes,
-    segmentStrideBytes: sizes,
-    segmentBlocks: new Float64Array(ranges.length).fill(1),
-    digestSegments: new Uint32Array(ranges.length).fill(1),
-    threads: 0,
-  };
+  return corrupt(
+    join(folder, path),
+    `${what} has the digest ${found}, and the manifest says ${sha256}`,
+    facts,
+  );
 }
