@@ -3,10 +3,10 @@
  * element and not by file offset, so that it shares nothing with the code under test.
  */
 import { createHash } from 'node:crypto';
-import type { Checksums } from '../../src/engines/admin.js';
-import { DTYPES } from '../../src/weights/dtype.js';
-import { type ProofPlan, toHashJob } from '../../src/weights/proof.js';
-import type { Tensor } from '../../src/weights/tensor.js';
+import type { Checksums } from '../../../src/engines/admin.js';
+import { DTYPES } from '../../../src/weights/dtype.js';
+import { candidatesFor, judge, type ProofPlan, toHashJob } from '../../../src/weights/proof.js';
+import type { Tensor } from '../../../src/weights/tensor.js';
 
 /** A matrix (or, with columns null, a vector) of bytes: elements of `size` bytes. */
 export interface Matrix {
@@ -158,3 +158,18 @@ export function report(workers: readonly ReadonlyMap<string, readonly Buffer[]>[
     ]),
   );
 }
+
+export const ranks = (count: number) => Array.from({ length: count }, (_, rank) => rank);
+
+export function judged(model: Model, tpSize: number, reported: Checksums) {
+  const { tensors, bytes } = asFile(model);
+  const plan = candidatesFor(tensors, tpSize);
+  return judge(plan, digestsOf(plan, { '/model.safetensors': bytes }), reported);
+}
+
+export const workersOf = (model: Model, tpSize: number, sets = tpSize) =>
+  ranks(tpSize).map((rank) => workerParameters(model, rank, tpSize, sets));
+
+/** A report of one worker of an engine without tensor parallelism. */
+export const single = (parameters: Record<string, string>): Checksums =>
+  new Map([['dp0:pp0:pcp0:tp0', new Map(Object.entries(parameters))]]);

@@ -4,7 +4,7 @@ import {
   decideRetention,
   type RetainedVersion,
   type RetentionPolicy,
-} from '../../../src/transports/filesystem/retention/decide.js';
+} from '../../../../src/transports/filesystem/retention/decide.js';
 
 const MINUTE = 60_000;
 const NONE: ReadonlySet<number> = new Set();
