@@ -10,7 +10,7 @@ import { type Settings, settingsSchema } from './config/schema.js';
 import { parseToml, readBounded } from './config/toml.js';
 import { WeightcastError } from './errors.js';
 import { parseDiscover, parseElastic } from './fleet/specs.js';
-import type { EngineSpec, FleetOptions, UpdateTimeouts } from './update/types.js';
+import type { EngineSpec, FleetOptions, UpdateOptions, UpdateTimeouts } from './update/types.js';
 
 export type { Settings } from './config/schema.js';
 
@@ -134,6 +134,11 @@ export function fleetOptions(
     // A command, unlike a library, may start a process of its own.
     guardian: settings.guardian ?? true,
   });
+}
+
+/** What engines hold that are sent a delta, where it is said. */
+export function deltaFromOptions(settings: Settings): Pick<UpdateOptions, 'deltaFrom' | 'deltaFromVersion'> {
+  return defined({ deltaFrom: settings.delta_from, deltaFromVersion: settings.delta_from_version });
 }
 
 /** DYN_RL_PORT says for prime-rl where the listener is, and so it does here, unless the text says it. */

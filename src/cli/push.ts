@@ -1,5 +1,5 @@
 /** `weightcast push`: one update of a fleet. */
-import { fleetOptions, type Settings } from '../config.js';
+import { deltaFromOptions, fleetOptions, type Settings } from '../config.js';
 import type { UpdateOptions, UpdateReport } from '../update/types.js';
 import type { CommandContext } from './context.js';
 import { Monitor } from './monitor.js';
@@ -35,12 +35,8 @@ export async function push(weights: string, flags: FleetFlags, context: CommandC
 }
 
 function updateOptions(settings: Settings): UpdateOptions {
-  const { weight_version: version, delta_from: deltaFrom, delta_from_version: deltaFromVersion } = settings;
-  return {
-    ...(version === undefined ? {} : { version }),
-    ...(deltaFrom === undefined ? {} : { deltaFrom }),
-    ...(deltaFromVersion === undefined ? {} : { deltaFromVersion }),
-  };
+  const { weight_version: version } = settings;
+  return { ...deltaFromOptions(settings), ...(version === undefined ? {} : { version }) };
 }
 
 /** The report, whether the update was reached or not; other errors pass. */

@@ -1,7 +1,7 @@
 /** `weightcast watch`: pushes each version that a trainer writes, in one session. */
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fleetOptions, type Settings } from '../config.js';
+import { deltaFromOptions, fleetOptions, type Settings } from '../config.js';
 import type { UpdateOptions, UpdateReport } from '../update/types.js';
 import type { CommandContext } from './context.js';
 import { Monitor } from './monitor.js';
@@ -74,13 +74,9 @@ interface Round {
   readonly delta: UpdateOptions;
 }
 
-function deltaOptions({ delta, delta_from: from, delta_from_version: version }: Settings): UpdateOptions {
-  if (delta !== true && from === undefined) return version === undefined ? {} : { deltaFromVersion: version };
-  return {
-    delta: true,
-    ...(from === undefined ? {} : { deltaFrom: from }),
-    ...(version === undefined ? {} : { deltaFromVersion: version }),
-  };
+function deltaOptions(settings: Settings): UpdateOptions {
+  const from = deltaFromOptions(settings);
+  return settings.delta === true || from.deltaFrom !== undefined ? { ...from, delta: true } : from;
 }
 
 /** One update, printed; whatever happens to it, the next version is tried. */
