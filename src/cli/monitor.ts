@@ -4,6 +4,7 @@ import { Interrupts, type SignalSource } from './interrupts.js';
 import type { Io, Sink } from './io.js';
 import { errorReport } from './outcome.js';
 import { ProgressView } from './progress.js';
+import { renderReport } from './summary.js';
 
 export interface MonitorOptions {
   readonly io: Io;
@@ -17,6 +18,7 @@ export class Monitor {
   readonly #view: ProgressView | null;
   readonly #interrupts: Interrupts;
   readonly #io: Io;
+  readonly #flags: MonitorOptions['flags'];
   /** An engine was paused, or more, since the update began. */
   #begun = false;
   /** The notes of this update that stderr has. */
@@ -24,6 +26,7 @@ export class Monitor {
 
   constructor({ io, source, exit, flags }: MonitorOptions) {
     this.#io = io;
+    this.#flags = flags;
     this.#view = flags.quiet === true ? null : new ProgressView(io.err);
     this.#interrupts = new Interrupts({
       source,
@@ -52,14 +55,6 @@ export class Monitor {
     this.#view?.event(event);
   };
 
-  /** The report for `sink`, without the notes that its reader has seen when they came up. */
-  untold(report: UpdateReport, sink: Sink): UpdateReport {
-    const { err } = this.#io;
-    const sameReader = sink === err || (sink.isTerminal && err.isTerminal);
-    if (this.#view === null || !sameReader) return report;
-    return { ...report, notes: report.notes.filter((note) => !this.#told.has(note)) };
-  }
-
   /** A lasting line on stderr. */
   say(text: string): void {
     if (this.#view === null) this.#io.err.write(`${text}\n`);
@@ -70,6 +65,24 @@ export class Monitor {
   ended(): void {
     this.#view?.idle();
     this.#begun = false;
+  }
+
+  /** An update ended so: for people on stderr unless all is well. `indent` is that of its JSON. */
+  report(report: UpdateReport, indent = 0): void {
+    this.ended();
+    const { out, err } = this.#io;
+    if (this.#flags.json === true) out.write(`${JSON.stringify(report, null, indent)}\n`);
+    else if (report.outcome !== 'updated') this.render(report, err);
+    else if (this.#flags.quiet !== true) this.render(report, out);
+  }
+
+  /** The report for people, without the notes that the reader of `sink` has seen when they came up. */
+  render(report: UpdateReport, sink: Sink): void {
+    const { err } = this.#io;
+    const sameReader = sink === err || (sink.isTerminal && err.isTerminal);
+    const told = this.#view !== null && sameReader ? this.#told : null;
+    const notes = report.notes.filter((note) => told?.has(note) !== true);
+    sink.write(renderReport({ ...report, notes }, sink.color));
   }
 
   [Symbol.dispose](): void {

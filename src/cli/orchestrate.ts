@@ -11,7 +11,7 @@ import { Monitor } from './monitor.js';
 import { type FleetFlags, resolveSettings } from './options.js';
 import { EXIT, errorReport, exitCodeOfError, reportOf } from './outcome.js';
 import { closeSession, connectOrAbort } from './session.js';
-import { errorLines, renderReport } from './summary.js';
+import { errorLines } from './summary.js';
 
 export interface OrchestrateFlags extends FleetFlags {
   /** 'host:port' */
@@ -175,7 +175,7 @@ class Round {
     const report = reportOf(error);
     const plain = errorReport(error);
     if (flags.json === true) out.write(`${JSON.stringify({ version, path, error: plain })}\n`);
-    else if (report !== null) err.write(renderReport(monitor.untold(report, err), err.color));
+    else if (report !== null) monitor.render(report, err);
     else err.write(`${errorLines(plain, err.color).join('\n')}\n`);
   }
 

@@ -6,7 +6,8 @@ import { Monitor } from './monitor.js';
 import { type FleetFlags, resolveSettings } from './options.js';
 import { exitCodeOfReport, reportOf } from './outcome.js';
 import { closeSession, connectOrAbort } from './session.js';
-import { renderReport } from './summary.js';
+
+const JSON_INDENT = 2;
 
 /**
  * Pushes the weights and prints the report; the exit code says how it ended.
@@ -26,8 +27,7 @@ export async function push(weights: string, flags: FleetFlags, context: CommandC
     const report = await settled(
       session.update(weights, { ...updateOptions(settings), signal: monitor.signal }),
     );
-    monitor.ended();
-    print(report, { flags, context, monitor });
+    monitor.report(report, JSON_INDENT);
     return exitCodeOfReport(report, monitor.signal.aborted);
   } finally {
     await closeSession(session, (text) => monitor.say(text));
@@ -48,17 +48,4 @@ async function settled(update: Promise<UpdateReport>): Promise<UpdateReport> {
     if (report === null) throw error;
     return report;
   }
-}
-
-interface Printing {
-  readonly flags: FleetFlags;
-  readonly context: CommandContext;
-  readonly monitor: Monitor;
-}
-
-function print(report: UpdateReport, { flags, context: { io }, monitor }: Printing): void {
-  if (flags.json === true) io.out.write(`${JSON.stringify(report, null, 2)}\n`);
-  else if (report.outcome !== 'updated')
-    io.err.write(renderReport(monitor.untold(report, io.err), io.err.color));
-  else if (flags.quiet !== true) io.out.write(renderReport(monitor.untold(report, io.out), io.out.color));
 }

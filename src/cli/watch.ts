@@ -2,13 +2,13 @@
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { deltaFromOptions, fleetOptions, type Settings } from '../config.js';
-import type { UpdateOptions, UpdateReport } from '../update/types.js';
+import type { UpdateOptions } from '../update/types.js';
 import type { CommandContext } from './context.js';
 import { Monitor } from './monitor.js';
 import { type FleetFlags, resolveSettings } from './options.js';
 import { EXIT, errorReport, exitCodeOfError, exitCodeOfReport, reportOf } from './outcome.js';
 import { closeSession, connectOrAbort, type Session } from './session.js';
-import { errorLines, renderReport } from './summary.js';
+import { errorLines } from './summary.js';
 import { deltaTeller } from './watch/deltas.js';
 import { patientLook } from './watch/listing.js';
 import {
@@ -85,22 +85,14 @@ async function pushOne(session: Session, version: Step | Replaced, round: Round)
   const name = versionOf(version);
   try {
     const report = await session.update(version.path, { ...round.delta, version: name, signal });
-    print(report, round);
+    round.monitor.report(report);
     return exitCodeOfReport(report, signal.aborted);
   } catch (error) {
     const report = reportOf(error);
-    if (report !== null) print(report, round);
+    if (report !== null) round.monitor.report(report);
     else printError(error, name, round);
     return exitCodeOfError(error, signal.aborted);
   }
-}
-
-function print(report: UpdateReport, { flags, context: { io }, monitor }: Round): void {
-  monitor.ended();
-  if (flags.json === true) io.out.write(`${JSON.stringify(report)}\n`);
-  else if (report.outcome !== 'updated')
-    io.err.write(renderReport(monitor.untold(report, io.err), io.err.color));
-  else if (flags.quiet !== true) io.out.write(renderReport(monitor.untold(report, io.out), io.out.color));
 }
 
 function printError(error: unknown, version: string, { flags, context: { io }, monitor }: Round): void {
