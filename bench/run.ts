@@ -4,14 +4,12 @@
  * Without names all cases run. Results are written by a whole run that is not quick, and wherever --results says.
  */
 import { mkdir } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { cases } from './cases/index.js';
 import { loadAverage, machine, versions } from './harness/machine.js';
 import { type CaseResult, writeResults } from './harness/results.js';
 import { runInChild } from './harness/spawn.js';
 import { markdownTable } from './harness/table.js';
+import { benchOptions } from './options.js';
 
 /** Above this load a core, other programs take time from ours. */
 const BUSY_LOAD_PER_CORE = 0.5;
@@ -20,28 +18,14 @@ const print = (text: string): void => {
   process.stdout.write(`${text}\n`);
 };
 
-function usage(text: string): never {
-  process.stderr.write(`${text}\ncases: ${Object.keys(cases).join(', ')}\n`);
-  process.exit(2);
-}
-
 async function main(): Promise<number> {
-  const { values, positionals } = parseArgs({
-    allowPositionals: true,
-    options: {
-      quick: { type: 'boolean', default: false },
-      results: { type: 'string' },
-      scratch: {
-        type: 'string',
-        default: process.env['WEIGHTCAST_BENCH_SCRATCH'] ?? join(tmpdir(), 'weightcast-bench'),
-      },
-    },
-  });
-  const unknown = positionals.find((name) => !Object.hasOwn(cases, name));
-  if (unknown !== undefined) usage(`no case ${unknown}`);
+  const { values, operands } = benchOptions(
+    'bench',
+    'Every case that needs no GPU, or those that are named.',
+  );
   // Those that need a GPU run by name: npm run bench:gpu.
   const names =
-    positionals.length > 0 ? positionals : Object.keys(cases).filter((name) => !name.startsWith('gpu-'));
+    operands.length > 0 ? operands : Object.keys(cases).filter((name) => !name.startsWith('gpu-'));
   const { quick, scratch } = values;
   await mkdir(scratch, { recursive: true });
 
@@ -77,7 +61,7 @@ async function main(): Promise<number> {
       ? `The machine was busy before this began (load average ${before} on ${here.cores} cores): compare the columns of a row, not rows with other runs.`
       : null;
   print(`\nLoad average ${before} before, ${after} after.${busy === null ? '' : ` ${busy}`}`);
-  const folder = values.results ?? (quick || positionals.length > 0 ? null : 'bench/results');
+  const folder = values.results ?? (quick || operands.length > 0 ? null : 'bench/results');
   if (folder !== null && !interrupt.signal.aborted) {
     const paths = await writeResults(folder, {
       date,

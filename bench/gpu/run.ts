@@ -7,8 +7,10 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { cases } from '../cases/index.js';
+import { benchOptions } from '../options.js';
 import { openLane } from './lane.js';
 
+const { values, operands } = benchOptions('bench:gpu', 'The cases that need a GPU, or those that are named.');
 const lane = await openLane();
 if ('skipped' in lane) {
   process.stdout.write(`bench:gpu SKIPPED: ${lane.skipped}\n`);
@@ -17,14 +19,13 @@ if ('skipped' in lane) {
   process.stdout.write(
     `${facts.device}, CUDA ${facts.cudaVersion}, NCCL ${facts.ncclVersion}${facts.emulated ? ': EMULATED, these numbers say nothing about a GPU' : ''}\n`,
   );
-  const given = process.argv.slice(2);
-  const named = given.some((argument) => argument.startsWith('gpu-'));
-  const keep = facts.emulated || given.includes('--results') || given.includes('--quick');
+  const named = operands.some((name) => name.startsWith('gpu-'));
+  const keep = facts.emulated || values.results !== undefined || values.quick;
   const { status } = spawnSync(
     process.execPath,
     [
       fileURLToPath(new URL('../run.js', import.meta.url)),
-      ...given,
+      ...process.argv.slice(2),
       ...(named ? [] : Object.keys(cases).filter((name) => name.startsWith('gpu-'))),
       ...(keep ? [] : ['--results', 'bench/results']),
     ],

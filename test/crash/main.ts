@@ -1,14 +1,13 @@
 /**
  * The crash harness: `npm run test:crash [-- --sample N] [--only TEXT]`. A process that publishes (in full, or a delta), follows or prunes is killed at every
  * call by which it changes the directory, and halfway through every write; then ENOSPC, EIO and EDQUOT are answered at every call that can say so, and short
- * writes at every write. After each, what the directory holds is judged: see publish.ts, follow.ts and prune.ts. `--sample` takes so many points of each kind instead of all, `--only` the scenarios
- * whose name has the text, `--act` the faults.
+ * writes at every write. After each, what the directory holds is judged: see publish.ts, follow.ts and prune.ts.
  */
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { commandLine } from '../command-line.mjs';
 import { Children } from './child.js';
 import type { Fault } from './control.js';
 import { undisturbedDelta } from './delta.js';
@@ -28,17 +27,19 @@ const FEW_SHARDS = 6;
 const TENSORS = 24;
 const FEW_TENSORS = 4;
 
-const { values } = parseArgs({
+const { values } = commandLine('test:crash', {
+  about:
+    'Publishers, followers and prunes that are killed, or refused, at every call by which they change a directory.',
   options: {
-    sample: { type: 'string' },
-    only: { type: 'string' },
-    act: { type: 'string' },
-    lanes: { type: 'string', default: '2' },
+    sample: { number: null, text: 'so many points of each kind instead of all' },
+    only: { value: 'TEXT', text: 'scenarios with it in their name' },
+    act: { value: 'TEXT', text: 'faults with it in their name' },
+    lanes: { number: 2, text: 'side by side' },
   },
 });
-const sample = values.sample === undefined ? Number.POSITIVE_INFINITY : Number(values.sample);
+const sample = values.sample ?? Number.POSITIVE_INFINITY;
+const laneCount = values.lanes;
 // In memory where there is some: a killed process loses nothing that it wrote, wherever that is.
-const laneCount = Number(values.lanes);
 const root = await mkdtemp(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'weightcast-crash-'));
 const began = performance.now();
 let failed = 0;

@@ -1,12 +1,7 @@
-/**
- * Thousands of seeded runs against reference engines: `npm run test:faults -- --runs 3000 --seed 1`.
- *
- * --runs N · --seed S (the first) · --only kind, /phase or kind/phase · --fleet vllm, prime-rl, dynamo or mixed · --replay SEED (one run, in full) · --lanes N (side by side) ·
- * --coordinator MODULE · --verbose (every run)
- */
+/** Thousands of seeded runs against reference engines: `npm run test:faults -- --runs 3000 --seed 1`. */
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { parseArgs } from 'node:util';
+import { commandLine, wrongUsage } from '../command-line.mjs';
 import { LONE_PAIRS, PAIRS, type Pair } from './catalogue.js';
 import type { CoordinatorFactory } from './coordinator.js';
 import { canStrike } from './dialect.js';
@@ -19,16 +14,17 @@ import { FLEETS, type Fleet, type Scenario } from './scenario.js';
 import { Stalls } from './stalls.js';
 import { type RunResult, Tally } from './tally.js';
 
-const { values } = parseArgs({
+const { values } = commandLine('test:faults', {
+  about: 'Seeded runs of updates with faults in them, against reference engines.',
   options: {
-    runs: { type: 'string', default: '300' },
-    seed: { type: 'string', default: '1' },
-    only: { type: 'string' },
-    fleet: { type: 'string' },
-    replay: { type: 'string' },
-    lanes: { type: 'string', default: '6' },
-    coordinator: { type: 'string' },
-    verbose: { type: 'boolean', default: false },
+    runs: { number: 300, text: 'how many' },
+    seed: { number: 1, text: 'the first' },
+    only: { value: 'KIND/PHASE', text: 'faults: KIND, /PHASE or both' },
+    fleet: { value: 'NAME', text: `of engines: ${FLEETS.join(', ')}` },
+    replay: { number: null, text: 'the seed of one run, told in full' },
+    lanes: { number: 6, text: 'side by side' },
+    coordinator: { value: 'MODULE', text: 'what is tried instead of weightcast' },
+    verbose: { text: 'tells of every run' },
   },
 });
 
@@ -47,9 +43,9 @@ const fleets = fleetsOf(values.fleet);
 const pairs = pairsOf(values.only).filter((pair) =>
   fleets.some((fleet) => fleet === 'mixed' || canStrike(pair, fleet)),
 );
-const replay = values.replay === undefined ? null : Number(values.replay);
-const first = replay ?? Number(values.seed);
-const runs = replay === null ? Number(values.runs) : 1;
+const replay = values.replay ?? null;
+const first = replay ?? values.seed;
+const runs = replay === null ? values.runs : 1;
 const pool = await Pool.open();
 const stalls = new Stalls();
 const tally = new Tally();
@@ -87,7 +83,7 @@ async function inLanes(scenarios: readonly Scenario[], options: RunOptions): Pro
         process.stdout.write(`${explain(scenario, result, commandOf(scenario))}\n`);
     }
   };
-  await Promise.all(Array.from({ length: Number(values.lanes) }, lane));
+  await Promise.all(Array.from({ length: values.lanes }, lane));
 }
 
 async function runOne(scenario: Scenario, options: RunOptions): Promise<RunResult> {
@@ -133,7 +129,7 @@ function pairsOf(only: string | undefined): readonly Pair[] {
   const found = possible.filter(
     (pair) => (kind === '' || pair.kind === kind) && (phase === '' || pair.phase === phase),
   );
-  if (found.length === 0) throw new Error(`--only ${only}: there is no such kind and phase`);
+  if (found.length === 0) wrongUsage(`--only ${only}: there is no such kind and phase`);
   return found;
 }
 
@@ -141,7 +137,7 @@ function fleetsOf(named: string | undefined): readonly Fleet[] {
   if (values.coordinator !== undefined) return ['vllm'];
   if (named === undefined) return FLEETS;
   const fleet = FLEETS.find((known) => known === named);
-  if (fleet === undefined) throw new Error(`--fleet ${named}: there are ${FLEETS.join(', ')}`);
+  if (fleet === undefined) wrongUsage(`--fleet ${named}: there are ${FLEETS.join(', ')}`);
   return [fleet];
 }
 

@@ -1,11 +1,6 @@
-/**
- * The same faults against weightcast and against the logic of the peers: `npm run bench:faults -- --runs 500 --seed 1`.
- *
- * --runs N · --seed S (the first) · --lanes N (side by side) · --ms-per-second N (of the peers' clock) · --shortest-ms N (timeout) · --only NAME,… (contestants) ·
- * --results DIR · --minutes N (no seed is begun after that; only whole seeds count) · --verbose (what each ended as)
- */
+/** The same faults against weightcast and against the logic of the peers: `npm run bench:faults -- --runs 500 --seed 1`. */
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { commandLine } from '../../../test/command-line.mjs';
 import { pairName } from '../../../test/faults/catalogue.js';
 import { Pool } from '../../../test/faults/pool.js';
 import { runScenario } from '../../../test/faults/runner.js';
@@ -14,22 +9,23 @@ import { type Contestant, contestants } from './contestants.js';
 import { type Run, type RunEnd, writeFaultResults } from './results.js';
 import { afterFault, afterRecovery, verdictOf } from './verdict.js';
 
-const { values } = parseArgs({
+const { values } = commandLine('bench:faults', {
+  about: 'The same faults against weightcast and against the logic of the peers.',
   options: {
-    runs: { type: 'string', default: '500' },
-    seed: { type: 'string', default: '1' },
-    lanes: { type: 'string', default: '6' },
-    'ms-per-second': { type: 'string', default: '10' },
-    'shortest-ms': { type: 'string', default: '1500' },
-    only: { type: 'string' },
-    results: { type: 'string', default: 'bench/results' },
-    minutes: { type: 'string', default: '1000' },
-    verbose: { type: 'boolean', default: false },
+    runs: { number: 500, text: 'seeds' },
+    seed: { number: 1, text: 'the first' },
+    lanes: { number: 6, text: 'side by side' },
+    'ms-per-second': { number: 10, text: "a second of the peers' clock" },
+    'shortest-ms': { number: 1500, text: "the shortest of the peers' timeouts" },
+    only: { value: 'NAME,…', text: 'of the contestants' },
+    results: { value: 'DIR', preset: 'bench/results', text: 'where they are written' },
+    minutes: { number: 1000, text: 'no seed is begun after that; only whole seeds count' },
+    verbose: { text: 'what each ended as' },
   },
 });
 
-const pace = { msPerSecond: Number(values['ms-per-second']), shortestMs: Number(values['shortest-ms']) };
-const first = Number(values.seed);
+const pace = { msPerSecond: values['ms-per-second'], shortestMs: values['shortest-ms'] };
+const first = values.seed;
 const wanted = values.only?.split(',');
 const field = contestants(pace).filter(({ name }) => wanted?.includes(name) ?? true);
 const began = performance.now();
@@ -46,11 +42,11 @@ process.once('SIGINT', () => {
 
 /** Kinds of faults are dealt to seeds in turn; so spread, a run that is cut short has seen them all. */
 const STRIDE = 97;
-const runs = Number(values.runs);
+const { runs } = values;
 const seeds = Array.from({ length: runs }, (_, index) => index)
   .sort((a, b) => ((a * STRIDE) % runs) - ((b * STRIDE) % runs))
   .map((index) => first + index);
-const overtime = (): boolean => performance.now() - began > Number(values.minutes) * 60_000;
+const overtime = (): boolean => performance.now() - began > values.minutes * 60_000;
 const lane = async (): Promise<void> => {
   for (let seed = seeds.shift(); seed !== undefined && !stopped && !overtime(); seed = seeds.shift()) {
     const ends: Record<string, RunEnd> = {};
@@ -71,7 +67,7 @@ const lane = async (): Promise<void> => {
   }
 };
 try {
-  await Promise.all(Array.from({ length: Number(values.lanes) }, lane));
+  await Promise.all(Array.from({ length: values.lanes }, lane));
 } finally {
   await pool.close();
   stalls.close();

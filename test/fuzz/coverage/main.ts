@@ -1,10 +1,10 @@
 /**
- * The coverage-guided fuzzer: `npm run fuzz -- [--target NAME]… [--seconds N] [--seed N] [--keep]`. The seconds are shared by the targets. What fails is
- * made smaller and added to test/fuzz/corpus, which the ordinary tests replay; `--keep` adds short inputs that reached something new.
+ * The coverage-guided fuzzer: `npm run fuzz`. What fails is made smaller and added to test/fuzz/corpus, which the ordinary tests replay.
  */
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { inspect, parseArgs } from 'node:util';
+import { inspect } from 'node:util';
+import { commandLine, wrongUsage } from '../../command-line.mjs';
 import { TARGETS } from '../targets/index.js';
 import type { FuzzTarget } from '../targets/target.js';
 import { addToCorpus, corpusOf } from './corpus.js';
@@ -15,26 +15,26 @@ import { Watchdog } from './watch.js';
 const LONGEST_KEPT = 400;
 const MOST_KEPT = 60;
 
-const { values } = parseArgs({
+const NAMES = TARGETS.map(({ name }) => name).join(', ');
+const { values } = commandLine('fuzz', {
+  about: `Inputs for all that reads bytes from elsewhere, led by which branches they reach.\ntargets: ${NAMES}`,
   options: {
-    target: { type: 'string', multiple: true },
-    seconds: { type: 'string', default: '80' },
-    seed: { type: 'string' },
-    keep: { type: 'boolean', default: false },
+    target: { value: 'NAME', many: true, text: 'one of them' },
+    seconds: { number: 80, text: 'of all targets together' },
+    seed: { number: null, text: 'of what is random' },
+    keep: { text: 'adds short inputs that reached something new to the corpus' },
   },
 });
-const seed = Number(values.seed ?? Math.floor(Math.random() * 2 ** 32));
+const seed = values.seed ?? Math.floor(Math.random() * 2 ** 32);
 const chosen = TARGETS.filter(({ name }) => values.target?.includes(name) ?? true);
 if (chosen.length !== (values.target?.length ?? TARGETS.length)) {
-  say(`no such target; there are ${TARGETS.map(({ name }) => name).join(', ')}`);
-  process.exit(2);
+  wrongUsage(`no such target; there are ${NAMES}`);
 }
 say(
   `seed ${seed}, ${values.seconds} s for ${chosen.length} targets, ${globalThis.weightcastCoverage?.size} branches counted`,
 );
 let failed = 0;
-for (const target of chosen)
-  failed += (await fuzz(target, (1000 * Number(values.seconds)) / chosen.length)) ? 0 : 1;
+for (const target of chosen) failed += (await fuzz(target, (1000 * values.seconds) / chosen.length)) ? 0 : 1;
 process.exit(failed === 0 ? 0 : 1);
 
 async function fuzz(target: FuzzTarget, ms: number): Promise<boolean> {

@@ -1,7 +1,21 @@
-// node --expose-gc soak.mjs [--cycles N] [--seed N]: lives and ends of communicators over the emulated libraries; fails when this process grows.
+// npm run soak: lives and ends of communicators over the emulated libraries; fails when this process grows.
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { commandLine, wrongUsage } from '../../command-line.mjs';
+
+const SAMPLES = 50;
+const {
+  values: { cycles: total, seed },
+} = commandLine('soak', {
+  about: 'Lives and ends of communicators over the emulated libraries; fails when this process grows.',
+  options: {
+    cycles: { number: 2000, text: `how many, from ${10 * SAMPLES} on` },
+    seed: { number: 1, text: 'of what is random' },
+  },
+});
+if (!Number.isSafeInteger(total) || total < 10 * SAMPLES || !Number.isSafeInteger(seed)) {
+  wrongUsage(`--cycles takes a number from ${10 * SAMPLES} on, --seed a whole number`);
+}
 
 const build = fileURLToPath(new URL('../../../build/', import.meta.url));
 process.env.WEIGHTCAST_ADDON ??= `${build}Release/weightcast.node`;
@@ -13,16 +27,6 @@ const { open } = await import('../scenario/addon.mjs');
 const { random } = await import('../scenario/random.mjs');
 const { cycles } = await import('./cycles.mjs');
 const { sample, verdict } = await import('./samples.mjs');
-
-const { values } = parseArgs({
-  options: { cycles: { type: 'string', default: '2000' }, seed: { type: 'string', default: '1' } },
-});
-const total = Number(values.cycles);
-const seed = Number(values.seed);
-const SAMPLES = 50;
-if (!Number.isSafeInteger(total) || total < 10 * SAMPLES || !Number.isSafeInteger(seed)) {
-  throw new Error(`--cycles takes a number from ${10 * SAMPLES} on, --seed a whole number`);
-}
 
 const runtime = await open();
 const next = random(seed);

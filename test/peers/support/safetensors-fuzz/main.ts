@@ -1,18 +1,22 @@
 /**
- * The long run of the differential fuzz: `npm run fuzz:safetensors -- [--files N] [--seed N]`. Prints how often each known difference was met and
+ * The long run of the differential fuzz: `npm run fuzz:safetensors`. Prints how often each known difference was met and
  * every file on which the readers differ in another way, and fails on one.
  */
-import { parseArgs } from 'node:util';
+import { commandLine } from '../../../command-line.mjs';
 import { makePython, safetensorsPackages } from '../venv.js';
 import { compare } from './compare.js';
 import { STRICTER } from './differences.js';
 import { Reference } from './reference.js';
 
-const { values } = parseArgs({
-  options: { files: { type: 'string', default: '1000000' }, seed: { type: 'string' } },
+const { values } = commandLine('fuzz:safetensors', {
+  about: 'Files that safetensors of Python and weightcast both read, and must find the same in.',
+  options: {
+    files: { number: 1_000_000, text: 'how many' },
+    seed: { number: null, text: 'of what is random' },
+  },
 });
-const seed = Number(values.seed ?? Math.floor(Math.random() * 2 ** 32));
-const files = Number(values.files);
+const seed = values.seed ?? Math.floor(Math.random() * 2 ** 32);
+const { files } = values;
 const python = await makePython(safetensorsPackages);
 await using reference = new Reference(python.python);
 const began = performance.now();
