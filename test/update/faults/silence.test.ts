@@ -11,14 +11,14 @@ it('waits one deadline for an engine that never answers, and not longer for the 
     at(proxies, 1).on('/finish_weight_update', { kind: 'silence' });
     let transferAt = 0;
     const session = await connect({
-      timeouts: { update: 1_000 },
+      timeouts: { update: 4_000 },
       onEvent: (event) => {
         if (event.kind === 'phase' && event.phase === 'transfer') transferAt = performance.now();
       },
     });
     const report = await failedReport(session.update(b));
-    // Law 2 says one second; the rest is for a busy machine.
-    expect(performance.now() - transferAt).toBeLessThan(2_500);
+    // One deadline and the second of law 2, and two more for a busy machine; two deadlines would be eight.
+    expect(performance.now() - transferAt).toBeLessThan(7_000);
     expect(report.engines.map(({ state }) => state)).toEqual(['quarantined', 'quarantined']);
     expect(report.error?.code).toBe('WC_ENGINE_TIMEOUT');
     expect(await Promise.all(urls.map(isPaused))).toEqual([true, true]);
