@@ -69,6 +69,8 @@ export async function preflight(fleet: FleetConnections, input: PreflightInput):
       await fleet.reconnect(engine, signal);
     }
     const left = await takeOver(engine, facts, input);
+    if (left.kind === 'nothing')
+      await requireOutOfJoin(engine, facts, input.found, { signal, timeoutMs: options.timeoutMs });
     return { facts, restarted, left };
   });
 
@@ -129,6 +131,26 @@ async function takeOver(
     await engine.call(engine.admin.resume(), { signal, timeoutMs: settings.timeouts.resume });
   }
   return finding;
+}
+
+/**
+ * What a server answers that can't say whether it is paused comes from its front end, also while its workers wait in NCCL for a push that died. A resume reaches
+ * them, and does nothing where nobody has paused: a push joins before it pauses.
+ *
+ * @throws WeightcastError WC_ENGINE_TIMEOUT
+ */
+export async function requireOutOfJoin(
+  engine: EngineLink,
+  { paused }: EngineFacts,
+  found: readonly FoundRecord[],
+  options: CallOptions,
+): Promise<void> {
+  if (paused !== null || joiningRecord(found, engine.url) === null) return;
+  await engine.call(engine.admin.resume(), options).catch((error: unknown) => {
+    // A refusal is an answer.
+    if (error instanceof WeightcastError && error.details.status !== undefined) return;
+    throw stuckInJoin(found, engine.url, error) ?? error;
+  });
 }
 
 /** Why an engine that does not answer may never do so again; null when that is not known. */

@@ -28,7 +28,7 @@ import { DigestBook } from './digests.js';
 import { connectReachable } from './fleet-connections.js';
 import { Ledger } from './ledger.js';
 import { listedSettings } from './membership.js';
-import { directoryOf, stuckInJoin } from './preflight.js';
+import { directoryOf, requireOutOfJoin, stuckInJoin } from './preflight.js';
 import { readBack } from './read-back.js';
 import { resolveSettings, type Settings } from './settings.js';
 import { targetsOf } from './targets.js';
@@ -144,6 +144,8 @@ async function lookAround(request: RecoveryRequest, { ledger, settings, engines 
   const { failed } = await onAll(engines, async (engine) => {
     const seen = await probeEngine(engine, { timeoutMs: settings.timeouts.probe });
     requireAwake(engine.id, seen.sleep);
+    if (findingOf(claim.found, seenOf(engine, seen)).kind === 'nothing')
+      await requireOutOfJoin(engine, seen, claim.found, { timeoutMs: settings.timeouts.probe });
     facts.set(engine.id, seen);
     ledger.identify(engine.id, { engineVersion: engine.admin.version, workers: seen.workers });
     judge(request, ledger, { engine, facts: seen, identity });
@@ -199,9 +201,7 @@ function judge(
     readonly identity: string | null;
   },
 ): void {
-  const { paused, processStart } = facts;
-  const mayHideAPause = paused === null || engine.admin.capabilities.isPausedLiesAfterKeep;
-  const seen = { url: engine.url, paused: paused === true, processStart, mayHideAPause };
+  const seen = seenOf(engine, facts);
   const push = found.at(-1)?.head.push;
   const [state, reason] = stateOf(findingOf(found, seen), {
     seen,
@@ -212,6 +212,11 @@ function judge(
         : held.weights === from && held.identity === identity,
   });
   ledger.set(engine.id, state, reason);
+}
+
+function seenOf({ url, admin }: EngineLink, { paused, processStart }: EngineFacts): SeenEngine {
+  const mayHideAPause = paused === null || admin.capabilities.isPausedLiesAfterKeep;
+  return { url, paused: paused === true, processStart, mayHideAPause };
 }
 
 interface Circumstances {

@@ -10,12 +10,17 @@ export interface LeftBehind {
   /** What the push says that each engine was, by URL. */
   readonly states: Readonly<Record<string, EngineState>>;
   readonly push: Partial<PushFacts> & Pick<PushFacts, 'weights'>;
+  /** It ended while all of them joined its group. */
+  readonly joining?: boolean;
   /** Unix milliseconds. */
   readonly since?: number;
 }
 
 /** Writes the record of a push that has ended. */
-export async function leave(state: string, { states, push, since = 1 }: LeftBehind): Promise<void> {
+export async function leave(
+  state: string,
+  { states, push, joining = false, since = 1 }: LeftBehind,
+): Promise<void> {
   const urls = Object.keys(states);
   const head: RecordHead = {
     weightcast: 1,
@@ -28,6 +33,7 @@ export async function leave(state: string, { states, push, since = 1 }: LeftBehi
   };
   const events = [
     { event: 'held' },
+    ...(joining ? [{ event: 'ask', what: 'join', engines: urls.map((_, index) => index) }] : []),
     { event: 'state', states: Object.fromEntries(urls.map((url, index) => [index, states[url]])) },
     { event: 'left' },
   ];
