@@ -3,6 +3,7 @@
  * status only, and read the body without looking at it.
  */
 import { request } from 'node:http';
+import { onAbort } from '../../../src/engines/on-abort.js';
 import { StatusError, TransportError } from './peer.js';
 
 export interface Call {
@@ -32,12 +33,13 @@ export function send(url: string, call: Call): Promise<string> {
     const outgoing = request(url + path, {
       method,
       agent: false,
-      signal,
       headers:
         text === null
           ? { 'content-length': 0 }
           : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) },
     });
+    // Not by the request's own option: it listens to the signal for longer than the request takes, and a push makes many of them.
+    const release = onAbort(signal, () => give('aborted'));
     const connecting = connectMs === null ? undefined : setTimeout(() => give('connect timeout'), connectMs);
     const give = (why: string): void => {
       fail(why);
@@ -50,7 +52,10 @@ export function send(url: string, call: Call): Promise<string> {
       });
     });
     outgoing.on('error', (error) => fail(error.message, error));
-    outgoing.once('close', () => clearTimeout(connecting));
+    outgoing.once('close', () => {
+      clearTimeout(connecting);
+      release();
+    });
     outgoing.once('response', (answer) => {
       const pieces: Buffer[] = [];
       answer.on('data', (piece: Buffer) => pieces.push(piece));
@@ -61,6 +66,7 @@ export function send(url: string, call: Call): Promise<string> {
         else resolve(Buffer.concat(pieces).toString());
       });
     });
-    outgoing.end(text ?? undefined);
+    if (signal.aborted) give('aborted');
+    else outgoing.end(text ?? undefined);
   });
 }
