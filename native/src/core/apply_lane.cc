@@ -7,6 +7,8 @@ namespace {
 
 /// The parts of the two lanes of a thread fit into a core's second-level cache.
 constexpr std::size_t kPartBytes = std::size_t(256) << 10;
+/// Small tensors are left to the end: the disk then takes several of them at a time.
+constexpr std::uint64_t kLeastToHandOver = std::uint64_t(1) << 20;
 
 }  // namespace
 
@@ -15,7 +17,7 @@ ApplyLane::ApplyLane(DeltaApply& job) : job_(job), decoder_(job.plan_.zstd.get()
 void ApplyLane::begin(std::size_t pair) {
   pair_ = pair;
   state_ = Sha256();
-  offset_ = 0;
+  offset_ = handed_ = 0;
   length_ = hashed_ = 0;
   open_ = true;
 }
@@ -24,10 +26,20 @@ bool ApplyLane::advance() {
   const auto& place = job_.plan_.places[pair_];
   if (length_ > 0) job_.targets_[place.target]->write(part_.data(), length_, place.offset + offset_);
   offset_ += length_;
+  if (job_.plan_.sync) hand_over();
   length_ = part_length();
   hashed_ = 0;
   if (length_ > 0) make_part();
   return length_ > 0;
+}
+
+/// The disk works while the next parts are made.
+void ApplyLane::hand_over() {
+  const auto& place = job_.plan_.places[pair_];
+  const bool ended = offset_ == job_.plan_.pairs[pair_].length;
+  if (offset_ - handed_ < (ended ? kLeastToHandOver : TargetFile::kWritebackBytes)) return;
+  job_.targets_[place.target]->start_writeback(place.offset + handed_, offset_ - handed_);
+  handed_ = offset_;
 }
 
 /// Parts end where the target's pages do: to write a piece of a page costs as much as the page, and the file system

@@ -30,6 +30,7 @@ class ApplyLane {
   static void hash_both(ApplyLane& a, ApplyLane& b, std::size_t length);
 
  private:
+  void hand_over();
   std::size_t part_length() const;
   void make_part();
   void make_bytes(std::uint64_t offset, std::span<std::uint8_t> bytes);
@@ -43,6 +44,7 @@ class ApplyLane {
   std::size_t pair_ = 0;
   bool open_ = false;
   std::uint64_t offset_ = 0;  // of the part, in the tensor
+  std::uint64_t handed_ = 0;  // what lies before this in the tensor is on its way to the disk
   std::size_t length_ = 0;    // of the part
   std::size_t hashed_ = 0;
 };

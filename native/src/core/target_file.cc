@@ -53,6 +53,11 @@ void TargetFile::write(const void* bytes, std::size_t length, std::uint64_t offs
   }
 }
 
+void TargetFile::start_writeback(std::uint64_t offset, std::uint64_t length) noexcept {
+  // Only a hint: where it can't be followed, sync() writes, and it is sync() that tells what went wrong.
+  (void)::sync_file_range(descriptor_, off_t(offset), off_t(length), SYNC_FILE_RANGE_WRITE);
+}
+
 void TargetFile::truncate(std::uint64_t length) {
   while (::ftruncate(descriptor_, off_t(length)) != 0) {
     if (errno != EINTR) throw file_error(code::kFileWrite, "shorten", "ftruncate", path_, errno);

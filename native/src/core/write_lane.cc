@@ -38,7 +38,7 @@ void WriteLane::begin(const WriteUnit& unit, TargetFile& target) {
   target_ = &target;
   unit_ = unit;
   left_ = unit.length;
-  at_ = unit.offset;
+  at_ = handed_ = unit.offset;
   reading_ = hashing_ = {unit.range, unit.range_offset};
   filled_ = hashed_ = 0;
   if (shared_.plan.digest) finish_digests();
@@ -51,6 +51,7 @@ bool WriteLane::advance() {
     at_ += filled_;
     written_ += filled_;
     filled_ = hashed_ = 0;
+    if (shared_.plan.sync) hand_over();
   }
   if (left_ == 0) {
     target_ = nullptr;
@@ -58,6 +59,13 @@ bool WriteLane::advance() {
   }
   fill();
   return true;
+}
+
+/// The disk works while the next bytes are read and hashed.
+void WriteLane::hand_over() {
+  if (left_ > 0 && at_ - handed_ < TargetFile::kWritebackBytes) return;
+  target_->start_writeback(handed_, at_ - handed_);
+  handed_ = at_;
 }
 
 std::uint64_t WriteLane::take_written() { return std::exchange(written_, 0); }

@@ -48,6 +48,7 @@ class WriteLane {
     std::uint64_t offset;
   };
 
+  void hand_over();
   void fill();
   std::size_t read_some(std::size_t limit);
   std::size_t follow_file(std::size_t limit) const;
@@ -63,6 +64,7 @@ class WriteLane {
   WriteUnit unit_{};
   std::uint64_t left_ = 0;  // to read
   std::uint64_t at_ = 0;    // where the buffer goes in the target
+  std::uint64_t handed_ = 0;  // of the unit, what lies before this in the target is on its way to the disk
   Place reading_{};
   Place hashing_{};
   Sha256 state_;
