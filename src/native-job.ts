@@ -9,7 +9,7 @@ import type { NativeJob } from './native.js';
  * @throws WeightcastError what the job says; the signal's reason
  */
 export async function jobResult<T>(
-  start: () => Pick<NativeJob<T>, 'result' | 'cancel'>,
+  start: () => NativeJob<T>,
   signal: AbortSignal | null,
   code: ErrorCode,
   context: ErrorDetails = {},

@@ -192,12 +192,6 @@ export interface HashJob {
   readonly threads: number;
 }
 
-export interface NativeHash {
-  /** 32 bytes a digest, in order. */
-  readonly result: Promise<Uint8Array>;
-  cancel(): void;
-}
-
 /** Files to write, each from ranges that follow each other; the ranges are given as in NativePlan. Buffers may be of several communicators. */
 export interface WriteJob
   extends Pick<
@@ -234,11 +228,10 @@ export interface NativeWriteStats {
   readonly syncMs: number;
 }
 
-export interface NativeWrite {
-  /** `digests`: 32 bytes a range, in order; empty without `digest`. */
-  readonly result: Promise<{ readonly digests: Uint8Array; readonly stats: NativeWriteStats }>;
-  /** `result` ends within a second, in WC_NATIVE_CLOSED unless it ended before. */
-  cancel(): void;
+export interface NativeWritten {
+  /** 32 bytes a range, in order; empty without `digest`. */
+  readonly digests: Uint8Array;
+  readonly stats: NativeWriteStats;
 }
 
 export interface Binding {
@@ -257,13 +250,14 @@ export interface Binding {
   ): Promise<NativeRuntime>;
   /** Rows in the order of their bytes. null where the header is not as the reference library writes it, in that order and without white space, or not valid. */
   scanHeader(job: HeaderScanJob): Promise<NativeHeader | null>;
-  sha256(job: HashJob, onProgress: ((bytes: number) => void) | null): NativeHash;
+  /** 32 bytes a digest, in order. Errors: WC_FILE_READ, WC_CHECKPOINT_CHANGED. */
+  sha256(job: HashJob, onProgress: ((bytes: number) => void) | null): NativeJob<Uint8Array>;
   /**
    * Creates and writes files, several at a time. Whatever the end, the files that were created stay (the caller removes what was not
    * finished) and nothing is left open. Errors: WC_FILE_WRITE with `path`, `call`, `errno` and `errnoName` ('EEXIST', 'ENOSPC', …),
    * WC_FILE_READ and WC_CHECKPOINT_CHANGED for the sources, those of a device read, WC_NATIVE_CLOSED after cancel().
    */
-  write(job: WriteJob, onProgress: ((bytesWritten: number) => void) | null): NativeWrite;
+  write(job: WriteJob, onProgress: ((bytesWritten: number) => void) | null): NativeJob<NativeWritten>;
   /** Compares elementwise. Progress counts the bytes of the new version. Errors: WC_FILE_READ, WC_CHECKPOINT_CHANGED, WC_FILE_WRITE. */
   diff(job: DiffJob, onProgress: ((bytes: number) => void) | null): NativeJob<NativeDiff>;
   /** The same errors; with codec zstd also WC_ZSTD_NOT_FOUND. */

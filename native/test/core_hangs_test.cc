@@ -8,6 +8,7 @@
 #include <atomic>
 
 #include "core_ranks.h"
+#include "temporary_file.h"
 
 namespace {
 constexpr int kAll = 1'000'000;
@@ -49,15 +50,8 @@ Plan zeros(std::uint64_t bytes, std::uint64_t piece_bytes) {
 
 constexpr std::uint64_t kFileBytes = 100'000;
 
-class TemporaryFile {
+class Source {
  public:
-  TemporaryFile() {
-    const int file = ::mkstemp(path_.data());
-    CORE_CHECK(file >= 0 && ::ftruncate(file, kFileBytes) == 0);
-    ::close(file);
-  }
-  ~TemporaryFile() { ::unlink(path_.c_str()); }
-
   Plan plan() const {
     auto plan = zeros(0, kFileBytes);
     plan.files = {path_};
@@ -68,7 +62,8 @@ class TemporaryFile {
   }
 
  private:
-  std::string path_ = "/tmp/weightcast-core-XXXXXX";
+  TemporaryFolder folder_;
+  const std::string path_ = folder_.put("source", Content(kFileBytes));
 };
 
 /// Prepares until it works; fails the test when it never does.
@@ -162,7 +157,7 @@ void a_destroy_is_late_by_a_second_at_most_when_the_abort_hangs() {
 
 void staging_under_a_read_that_hangs_is_freed_when_it_returns() {
   const auto runtime = open(kVeryLong);
-  const TemporaryFile file;
+  const Source file;
   reads_that_return = 0;
   {
     Rank rank(runtime);
@@ -180,7 +175,7 @@ void staging_under_a_read_that_hangs_is_freed_when_it_returns() {
 
 void files_that_open_slowly_end_a_staging_at_its_deadline() {
   Rank rank(open(kVeryLong));
-  const TemporaryFile file;
+  const Source file;
   CORE_CHECK(rank.prepare(file.plan(), kLong).index() == 0);
   auto many = file.plan();
   many.files.assign(200, many.files.front());
@@ -193,7 +188,7 @@ void files_that_open_slowly_end_a_staging_at_its_deadline() {
 
 void staging_that_hangs_is_limited() {
   const auto runtime = open(kVeryLong);
-  const TemporaryFile file;
+  const Source file;
   reads_that_return = 0;
   for (int i = 0; i < 4; ++i) {
     Rank rank(runtime);
@@ -209,7 +204,7 @@ void a_read_that_hangs_while_nothing_is_under_way_is_not_told_as_a_rank_that_is_
   const auto runtime = open(kVeryLong);
   Rank rank(runtime);
   CORE_CHECK(rank.init({runtime->unique_id(), 1, 0}).index() == 0);
-  const TemporaryFile file;
+  const Source file;
   auto plan = file.plan();
   plan.ranges.assign(3, plan.ranges.front());
   plan.frame_ranges = {1, 1, 1};

@@ -12,6 +12,7 @@
 
 #include "core/hash_job.h"
 #include "core_check.h"
+#include "temporary_file.h"
 
 namespace {
 
@@ -20,37 +21,23 @@ using Digests = Outcome<std::vector<Digest>>;
 
 constexpr std::size_t kFileBytes = std::size_t(4) << 20;
 
-class TemporaryFile {
- public:
-  TemporaryFile() {
-    const int descriptor = ::mkstemp(path_.data());
-    CORE_CHECK(descriptor >= 0);
-    std::uint32_t random = 1;
-    for (std::size_t i = 0; i < kFileBytes; ++i) {
-      random = random * 1664525 + 1013904223;
-      bytes_.push_back(std::uint8_t(random >> 24));
-    }
-    CORE_CHECK(::write(descriptor, bytes_.data(), bytes_.size()) == ssize_t(bytes_.size()));
-    ::close(descriptor);
-  }
-  ~TemporaryFile() { ::unlink(path_.c_str()); }
-  const std::string& path() const { return path_; }
+struct Source {
+  TemporaryFolder folder;
+  Content bytes = TestRandom(1).bytes(kFileBytes);
+  std::string path = folder.put("source", bytes);
+
   Digest expected(const HashSegment& segment) const {
     Sha256 hash(Sha256::portable());
     for (std::uint64_t block = 0; block < segment.blocks; ++block) {
-      hash.update(bytes_.data() + segment.offset + block * segment.stride_bytes, segment.block_bytes);
+      hash.update(bytes.data() + segment.offset + block * segment.stride_bytes, segment.block_bytes);
     }
     return hash.finish();
   }
-
- private:
-  std::string path_ = "/tmp/weightcast-hash-XXXXXX";
-  std::vector<std::uint8_t> bytes_;
 };
 
 Digests run(HashPlan plan, bool stop) {
   std::promise<Digests> promise;
-  auto job = HashJob::start(std::move(plan), [](std::uint64_t) {},
+  auto job = HashJob::begin(std::move(plan), [](std::uint64_t) {},
                             [&](Digests digests) { promise.set_value(std::move(digests)); });
   if (stop) job->request_stop();
   auto digests = promise.get_future().get();
@@ -58,28 +45,28 @@ Digests run(HashPlan plan, bool stop) {
   return digests;
 }
 
-HashPlan plan_of(const TemporaryFile& file, const std::vector<HashSegment>& segments, unsigned threads) {
-  return {{file.path()}, segments, std::vector<std::uint32_t>(segments.size(), 1), threads};
+HashPlan plan_of(const Source& file, const std::vector<HashSegment>& segments, unsigned threads) {
+  return {{file.path}, segments, std::vector<std::uint32_t>(segments.size(), 1), threads};
 }
 
 /// Opening a pipe that nobody writes to hangs, as the files of a dead server do.
 void a_job_that_hangs_in_a_file_is_settled_when_it_is_stopped() {
-  const std::string pipe = "/tmp/weightcast-hash-pipe-" + std::to_string(::getpid());
+  const TemporaryFolder folder;
+  const std::string pipe = folder.path("pipe");
   CORE_CHECK(::mkfifo(pipe.c_str(), 0600) == 0);
   std::promise<Digests> promise;
-  auto job = HashJob::start({{pipe}, {{0, 0, 1, 1, 1}}, {1}, 2}, nullptr,
+  auto job = HashJob::begin({{pipe}, {{0, 0, 1, 1, 1}}, {1}, 2}, nullptr,
                             [&](Digests digests) { promise.set_value(std::move(digests)); });
   job->request_stop();
   auto future = promise.get_future();
   CORE_CHECK(future.wait_for(std::chrono::seconds(60)) == std::future_status::ready);
   const auto stopped = future.get();
-  CORE_CHECK(stopped.index() == 1 && std::get<1>(stopped).is(code::kFileRead));
+  CORE_CHECK(stopped.index() == 1 && std::get<1>(stopped).is(code::kClosed));
   CORE_CHECK(!job->wait_stopped(Deadline::after(0)));
   // What comes back is settled no second time: the promise would throw.
   const int writer = ::open(pipe.c_str(), O_RDWR | O_NONBLOCK);
   CORE_CHECK(writer >= 0 && job->wait_stopped(Deadline::after(10'000)));
   ::close(writer);
-  ::unlink(pipe.c_str());
 }
 
 void a_refused_thread_is_called_so() {
@@ -101,7 +88,7 @@ int main() {
   a_refused_thread_is_called_so();
   a_job_that_hangs_in_a_file_is_settled_when_it_is_stopped();
 
-  const TemporaryFile file;
+  const Source file;
   std::vector<HashSegment> segments;
   for (std::uint64_t i = 0; i < 60; ++i) {
     segments.push_back({0, i, i * i * 700 + 1, i * i * 700 + 1, 1});  // whole, up to 2.4 MB

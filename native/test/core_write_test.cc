@@ -15,35 +15,25 @@
 #include "core/write_job.h"
 #include "core_check.h"
 #include "core_faults.h"
+#include "temporary_file.h"
 
 namespace {
 
 using namespace weightcast;
 namespace fs = std::filesystem;
-using Bytes = std::vector<std::uint8_t>;
 
 constexpr std::size_t kSourceBytes = std::size_t(12) << 20;
 
 class Folder {
  public:
-  Folder() {
-    CORE_CHECK(::mkdtemp(path_.data()) != nullptr);
-    std::uint32_t random = 1;
-    bytes_.resize(kSourceBytes);
-    for (auto& byte : bytes_) {
-      random = random * 1664525 + 1013904223;
-      byte = std::uint8_t(random >> 24);
-    }
-    std::ofstream(source(), std::ios::binary).write(reinterpret_cast<const char*>(bytes_.data()), kSourceBytes);
-  }
-  ~Folder() { fs::remove_all(path_); }
-  std::string source() const { return path_ + "/source"; }
-  std::string target(int index) const { return path_ + "/target-" + std::to_string(index); }
-  const Bytes& bytes() const { return bytes_; }
+  std::string source() const { return folder_.path("source"); }
+  std::string target(int index) const { return folder_.path("target-" + std::to_string(index)); }
+  const Content& bytes() const { return bytes_; }
 
  private:
-  std::string path_ = "/tmp/weightcast-write-XXXXXX";
-  Bytes bytes_;
+  TemporaryFolder folder_;
+  Content bytes_ = TestRandom(1).bytes(kSourceBytes);
+  const std::string source_ = folder_.put("source", bytes_);
 };
 
 /// Targets of ranges of all sizes, empty ones too, from the file and from host bytes.
@@ -79,17 +69,12 @@ WritePlan make_plan(const Folder& folder, unsigned seed) {
   return plan;
 }
 
-Bytes bytes_of(const WritePlan& plan, const Range& range, const Bytes& file) {
+Content bytes_of(const WritePlan& plan, const Range& range, const Content& file) {
   const auto& from = range.kind == RangeKind::host ? plan.host_bytes : file;
   return {from.begin() + long(range.offset), from.begin() + long(range.offset + range.length)};
 }
 
-Bytes read(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-Digest digest_of(const Bytes& bytes) {
+Digest digest_of(const Content& bytes) {
   Sha256 hash;
   hash.update(bytes.data(), bytes.size());
   return hash.finish();
@@ -101,7 +86,7 @@ std::size_t open_descriptors() {
 
 Outcome<Written> run(WritePlan plan) {
   std::promise<Outcome<Written>> promise;
-  const auto job = WriteJob::start(std::move(plan), [](std::uint64_t) {},
+  const auto job = WriteJob::begin(std::move(plan), [](std::uint64_t) {},
                                    [&](Outcome<Written> outcome) { promise.set_value(std::move(outcome)); });
   auto outcome = promise.get_future().get();
   CORE_CHECK(job->wait_stopped(Deadline::after(10'000)));
@@ -119,13 +104,13 @@ void expect_written(const Folder& folder, const WritePlan& plan) {
   CORE_CHECK(digests.size() == (plan.digest ? plan.ranges.size() : 0));
   std::size_t range = 0;
   for (std::size_t target = 0; target < plan.targets.size(); ++target) {
-    Bytes expected;
+    Content expected;
     for (std::uint32_t i = 0; i < plan.target_ranges[target]; ++i, ++range) {
       const auto part = bytes_of(plan, plan.ranges[range], folder.bytes());
       if (plan.digest) CORE_CHECK(digests[range] == digest_of(part));
       expected.insert(expected.end(), part.begin(), part.end());
     }
-    CORE_CHECK(read(plan.targets[target]) == expected);
+    CORE_CHECK(content_of(plan.targets[target]) == expected);
   }
   CORE_CHECK(range == plan.ranges.size());
   remove_targets(plan);
@@ -193,7 +178,7 @@ void what_fails_is_told_and_nothing_stays_open(const Folder& folder) {
   const auto exists = run(plan);
   CORE_CHECK(exists.index() == 1);
   CORE_CHECK(std::get<std::string>(std::get<1>(exists).details().at("errnoName")) == "EEXIST");
-  CORE_CHECK(read(plan.targets[2]).size() == 10);
+  CORE_CHECK(content_of(plan.targets[2]).size() == 10);
   CORE_CHECK(open_descriptors() == before);
   remove_targets(plan);
 }
@@ -232,7 +217,7 @@ void a_job_that_hangs_is_settled_when_it_is_stopped(const Folder& folder) {
   faults().hang_in_sync = true;
   const auto before = open_descriptors();
   std::promise<Outcome<Written>> promise;
-  auto job = WriteJob::start(plan, nullptr,
+  auto job = WriteJob::begin(plan, nullptr,
                              [&](Outcome<Written> outcome) { promise.set_value(std::move(outcome)); });
   while (faults().syncs == 0) std::this_thread::yield();
   job->request_stop();

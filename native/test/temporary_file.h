@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <string>
@@ -15,21 +16,15 @@ namespace weightcast {
 
 using Content = std::vector<std::uint8_t>;
 
-/// A folder that is removed with all that the test names in it.
+/// A folder that is removed with all that is in it.
 class TemporaryFolder {
  public:
   TemporaryFolder() { CORE_CHECK(::mkdtemp(path_.data()) != nullptr); }
-  ~TemporaryFolder() {
-    for (const auto& name : names_) ::unlink((path_ + "/" + name).c_str());
-    ::rmdir(path_.c_str());
-  }
+  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
   TemporaryFolder(const TemporaryFolder&) = delete;
 
-  std::string path(const std::string& name) {
-    names_.push_back(name);
-    return path_ + "/" + name;
-  }
-  std::string put(const std::string& name, const Content& bytes) {
+  std::string path(const std::string& name) const { return path_ + "/" + name; }
+  std::string put(const std::string& name, const Content& bytes) const {
     const auto at = path(name);
     std::ofstream file(at, std::ios::binary);
     file.write(reinterpret_cast<const char*>(bytes.data()), std::streamsize(bytes.size()));
@@ -39,7 +34,6 @@ class TemporaryFolder {
 
  private:
   std::string path_ = "/tmp/weightcast-test-XXXXXX";
-  std::vector<std::string> names_;
 };
 
 inline bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }

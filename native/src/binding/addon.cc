@@ -48,8 +48,6 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   CommunicatorHandle::define(env);
   DeviceBuffer::define(env);
   TransferHandle::define(env);
-  HashHandle::define(env);
-  WriteHandle::define(env);
   FileJobHandle::define(env);
   expose<open_runtime, true>(exports, "open");
   expose<start_header_scan, true>(exports, "scanHeader");

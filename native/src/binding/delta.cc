@@ -34,10 +34,6 @@ Napi::Value to_encoded(Napi::Env env, const Encoded& encoded) {
   return result;
 }
 
-Napi::Value to_applied(Napi::Env env, const std::vector<Digest>& digests) {
-  return to_bytes(env, digests.data(), digests.size() * sizeof(Digest));
-}
-
 /// Null where there is no libzstd, unless a path was given that does not work.
 std::shared_ptr<const ZstdApi> zstd_if_present() {
   const auto variables = Variables::now();
@@ -64,7 +60,7 @@ Napi::Value start_encode(const Napi::CallbackInfo& info) {
 Napi::Value start_apply(const Napi::CallbackInfo& info) {
   auto plan = to_apply_plan(info[0]);
   plan.zstd = zstd_if_present();
-  return start_file_job<std::vector<Digest>>(info, to_applied, [&](auto progress, auto done) {
+  return start_file_job<std::vector<Digest>>(info, to_digests, [&](auto progress, auto done) {
     return DeltaApply::begin(std::move(plan), std::move(progress), std::move(done));
   });
 }

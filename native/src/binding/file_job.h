@@ -27,9 +27,10 @@ class FileJobHandle {
 };
 
 /// `begin(progress, done)` starts a FileJob<Result>; `convert(env, Result)` makes its value. The second
-/// argument of the call is the progress function, or null.
+/// argument of the call is the progress function, or null. `held` lives as long as the job.
 template <class Result, class Convert, class Begin>
-Napi::Value start_file_job(const Napi::CallbackInfo& info, Convert convert, Begin begin) {
+Napi::Value start_file_job(const Napi::CallbackInfo& info, Convert convert, Begin begin,
+                           Napi::Value held = {}) {
   const auto on_progress = optional_function(info[1], "onProgress");
   std::shared_ptr<Stoppable> job;
   const auto result = promise<Result>(
@@ -37,7 +38,7 @@ Napi::Value start_file_job(const Napi::CallbackInfo& info, Convert convert, Begi
       [&](Done<Result> done, OperationId id) {
         job = begin(byte_progress(on_progress, id), std::move(done));
       },
-      on_progress);
+      on_progress, held);
   if (job != nullptr) Environment::of(info.Env()).adopt(job);
   auto handle = make<FileJobHandle>(info.Env(), job);
   handle.Set("result", result);

@@ -25,4 +25,9 @@ Napi::Value to_bytes(Napi::Env env, Bytes bytes) {
   return Napi::Uint8Array::New(env, bytes.length, buffer, 0);
 }
 
+Napi::Value to_digests(Napi::Env env, const std::vector<Digest>& digests) {
+  static_assert(sizeof(Digest) == 32);
+  return to_bytes(env, digests.data(), digests.size() * sizeof(Digest));
+}
+
 }  // namespace weightcast::binding

@@ -18,5 +18,7 @@ struct Bytes {
 Napi::Value to_bytes(Napi::Env env, const void* data, std::size_t length);
 /// Without a copy when they are many.
 Napi::Value to_bytes(Napi::Env env, Bytes bytes);
+/// 32 bytes a digest, in order.
+Napi::Value to_digests(Napi::Env env, const std::vector<Digest>& digests);
 
 }  // namespace weightcast::binding

@@ -26,11 +26,14 @@ class FileJob : public Stoppable, public std::enable_shared_from_this<FileJob<Re
   /// The job is settled soon after this, also when a read never returns.
   void request_stop() noexcept override {
     if (cancelled_.exchange(true) || settled_) return;
+    stop_ = true;
     try {
       ending_.start("wc-file-end", [self = this->shared_from_this()] {
         // The threads hold the job and touch nothing else, so they may come back whenever they do.
         if (self->crew_.wait(Deadline::after(kStopLimitMs))) return;
-        self->settle(Error(code::kFileRead, "a read or write has not returned; its thread was left behind"));
+        self->settle(Error(code::kClosed,
+                           "the job was cancelled; a call of the file system has not returned, and its thread "
+                           "ends when it does"));
       });
     } catch (...) {  // no thread to wait on: nobody waits
       settle(Error(code::kClosed, "the job was cancelled"));
@@ -50,10 +53,29 @@ class FileJob : public Stoppable, public std::enable_shared_from_this<FileJob<Re
     crew_.start(name_, [self = this->shared_from_this()] { self->run(); });
   }
 
-  bool stopping() const { return cancelled_ || failed_; }
+  /// It was cancelled, or something has failed. For those who are no part of the job: the flag itself.
+  bool stopping() const { return stop_; }
+  const std::atomic<bool>& stop_flag() const { return stop_; }
   void advance(std::uint64_t bytes) {
     const std::uint64_t total = bytes_ += bytes;
     if (progress_ && ticker_.due()) progress_(total);
+  }
+  std::uint64_t bytes() const { return bytes_; }
+
+  /// `part` (it may throw) on one more thread, unless the job stops before; the job is settled after it. False
+  /// when the system gives no more threads: nothing was begun.
+  template <class Part>
+  bool aside(const char* name, Part part) {
+    ++running_;
+    try {
+      crew_.start(name, [self = this->shared_from_this(), part = std::move(part)]() mutable {
+        self->take_part(std::move(part));
+      });
+      return true;
+    } catch (...) {
+      --running_;
+      return false;
+    }
   }
 
   /// On the first thread, before any work. Gives the most threads that make sense.
@@ -74,27 +96,28 @@ class FileJob : public Stoppable, public std::enable_shared_from_this<FileJob<Re
       const unsigned wanted = threads_ != 0 ? threads_ : std::max(1u, std::thread::hardware_concurrency());
       const unsigned threads = std::min(wanted, open());
       for (unsigned i = 1; i < threads; ++i) {
-        ++running_;
-        try {
-          crew_.start(name_, [self = this->shared_from_this()] { self->take_part(); });
-        } catch (...) {
-          --running_;
-          break;  // fewer threads will do
-        }
+        if (!aside(name_, [this] { work(); })) break;  // fewer threads will do
       }
     } catch (...) {
       fail(current_error());
     }
-    take_part();
+    take_part([this] { work(); });
   }
 
-  void take_part() {
-    try {
-      if (!stopping()) work();
-    } catch (...) {
-      fail(current_error());
+  template <class Part>
+  void take_part(Part part) {
+    {
+      const Part mine = std::move(part);  // what it holds is given up before the job ends
+      try {
+        if (!stopping()) mine();
+      } catch (...) {
+        fail(current_error());
+      }
     }
-    if (--running_ > 0) return;
+    if (--running_ == 0) end();
+  }
+
+  void end() {
     auto outcome = capture<Result>([this] {
       if (cancelled_) throw Error(code::kClosed, "the job was cancelled");
       {
@@ -112,7 +135,7 @@ class FileJob : public Stoppable, public std::enable_shared_from_this<FileJob<Re
   void fail(const Error& error) {
     std::lock_guard lock(mutex_);
     if (!error_) error_ = error;
-    failed_ = true;
+    stop_ = true;
   }
 
   void settle(Outcome<Result> outcome) {
@@ -128,7 +151,7 @@ class FileJob : public Stoppable, public std::enable_shared_from_this<FileJob<Re
   std::atomic<unsigned> running_{0};
   std::atomic<bool> settled_{false};
   std::atomic<bool> cancelled_{false};
-  std::atomic<bool> failed_{false};
+  std::atomic<bool> stop_{false};  // cancelled or failed
   std::atomic<std::uint64_t> bytes_{0};
   Ticker ticker_;
   std::mutex mutex_;

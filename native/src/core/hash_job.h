@@ -3,19 +3,13 @@
 
 #include <atomic>
 #include <cstdint>
-#include <functional>
 #include <memory>
-#include <mutex>
-#include <optional>
 #include <string>
 #include <vector>
 
-#include "core/crew.h"
 #include "core/file.h"
+#include "core/file_job.h"
 #include "core/hash_lane.h"
-#include "core/outcome.h"
-#include "core/stoppable.h"
-#include "core/ticker.h"
 
 namespace weightcast {
 
@@ -27,47 +21,28 @@ struct HashPlan {
   unsigned threads = 0;
 };
 
-class HashJob : public Stoppable, public std::enable_shared_from_this<HashJob> {
+class HashJob : public FileJob<std::vector<Digest>> {
  public:
-  using Progress = std::function<void(std::uint64_t bytes)>;
+  using Result = std::vector<Digest>;
 
-  /// Starts the threads. `done` is called once: on one of them, or by whoever gave them up.
-  static std::shared_ptr<HashJob> start(HashPlan plan, Progress progress, Done<std::vector<Digest>> done);
+  static std::shared_ptr<HashJob> begin(HashPlan plan, Progress progress, Done<Result> done);
 
-  /// The job is settled soon after this, also when a read never returns.
-  void request_stop() noexcept override;
-  bool wait_stopped(const Deadline& deadline) noexcept override {
-    return crew_.wait(deadline) && ending_.wait(deadline);
-  }
+ protected:
+  unsigned open() override;
+  void work() override;
+  Result finish() override;
+  void release() noexcept override;
 
  private:
-  HashJob(HashPlan plan, Progress progress, Done<std::vector<Digest>> done);
-  void run();
-  void work();
-  void fail(const Error& error);
+  HashJob(HashPlan plan, Progress progress, Done<Result> done);
   bool feed(HashLane& lane);
-  void advance(std::uint64_t bytes);
-  void finish();
-  void settle(Outcome<std::vector<Digest>> outcome);
 
   HashPlan plan_;
-  Progress progress_;
-  Done<std::vector<Digest>> done_;  // of whoever settles the job
   std::vector<std::size_t> first_segment_;
   std::vector<std::size_t> order_;  // digests, largest first
   std::vector<File> files_;
   std::vector<Digest> digests_;
   std::atomic<std::size_t> next_{0};
-  std::atomic<unsigned> running_{0};
-  std::atomic<bool> settled_{false};
-  std::atomic<bool> cancelled_{false};
-  std::atomic<bool> failed_{false};
-  std::atomic<std::uint64_t> bytes_{0};
-  Ticker ticker_;
-  std::mutex mutex_;
-  std::optional<Error> error_;  // guarded by mutex_
-  Crew crew_;
-  Crew ending_;  // waits for the others after a stop
 };
 
 }  // namespace weightcast

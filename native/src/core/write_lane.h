@@ -15,12 +15,13 @@ namespace weightcast {
 
 /// What the lanes of a job share; it outlives them.
 struct WriteShared {
-  explicit WriteShared(WritePlan job) : plan(std::move(job)) {}
+  /// `stop_flag` outlives it.
+  WriteShared(WritePlan job, const std::atomic<bool>& stop_flag) : plan(std::move(job)), stop(stop_flag) {}
 
   const WritePlan plan;
+  const std::atomic<bool>& stop;
   std::vector<File> files;
   std::vector<Digest> digests;  ///< one a range; each lane writes those of its unit
-  std::atomic<bool> stop{false};
   std::atomic<std::uint64_t> read_ns{0}, hash_ns{0}, write_ns{0}, sync_ns{0};  ///< summed over threads
 };
 
