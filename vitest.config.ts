@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
+import { RetriedReporter } from './test/retried.js';
 import { UnfinishedReporter } from './test/unfinished.js';
 
 /** Claims and journals of the tests, also of processes that they kill: away from the user's own. */
@@ -16,7 +17,7 @@ export default defineConfig({
     pool: 'forks',
     // Most tests wait for processes of their own: one at a time leaves a core idle.
     maxWorkers: Math.max(2, availableParallelism() - 1),
-    reporters: ['default', new UnfinishedReporter()],
+    reporters: ['default', new UnfinishedReporter(), new RetriedReporter()],
     testTimeout: 60_000,
     hookTimeout: 60_000,
     // A second, which it is by default, is nothing on a shared machine.

@@ -1,4 +1,5 @@
 import { defineConfig } from 'vitest/config';
+import { RetriedReporter } from './test/retried.js';
 
 /** Lanes against software that this project did not write; one real server at a time. */
 export default defineConfig({
@@ -9,6 +10,6 @@ export default defineConfig({
     maxWorkers: 1,
     testTimeout: 300_000,
     hookTimeout: 900_000,
-    reporters: ['verbose'],
+    reporters: ['verbose', new RetriedReporter()],
   },
 });
