@@ -1,19 +1,13 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { availableParallelism, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 import { RetriedReporter } from './test/retried.js';
 import { UnfinishedReporter } from './test/unfinished.js';
-
-/** Claims and journals of the tests, also of processes that they kill: away from the user's own. */
-const state = mkdtempSync(join(tmpdir(), 'weightcast-state-'));
-process.once('exit', () => rmSync(state, { recursive: true, force: true }));
 
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     exclude: ['test/peers/**', 'test/teardown/**', 'node_modules/**'],
-    env: { WEIGHTCAST_STATE_DIR: state },
+    setupFiles: ['test/state-directory.ts'],
     pool: 'forks',
     // Most tests wait for processes of their own: one at a time leaves a core idle.
     maxWorkers: Math.max(2, availableParallelism() - 1),

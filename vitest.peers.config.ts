@@ -5,6 +5,7 @@ import { RetriedReporter } from './test/retried.js';
 export default defineConfig({
   test: {
     include: ['test/peers/**/*.test.ts'],
+    setupFiles: ['test/state-directory.ts'],
     pool: 'forks',
     fileParallelism: false,
     maxWorkers: 1,
