@@ -55,7 +55,7 @@ export const FAULT_ROWS: readonly FaultRow[] = [
     paused: true,
   },
   { fault: 'start is lost', path: START, step: drop, once: false, ...held },
-  { fault: 'start is done and its answer lost', path: START, step: lose, once: false, ...held },
+  { fault: 'start is done and its answer lost', path: START, step: lose, once: false, ...untouched },
   { fault: 'start is answered 500 on the way', path: START, step: status(500), once: false, ...held },
   { fault: 'update is lost', path: UPDATE, step: drop, once: false, ...held },
   { fault: 'update is done and its answer lost', path: UPDATE, step: lose, once: false, ...held },
