@@ -74,6 +74,7 @@ try {
 }
 const paths = await writeFaultResults(values.results, {
   date: new Date().toISOString(),
+  asked: process.argv.slice(2).join(' '),
   seconds: (performance.now() - began) / 1000,
   stalledMs: Math.round(stalls.totalMs),
   pace,

@@ -36,6 +36,8 @@ export interface FaultResults {
   readonly contestants: readonly { readonly name: string; readonly title: string }[];
   /** Seeds whose engines did not start. */
   readonly unstarted: readonly number[];
+  /** The options of the command; where it was cut short, fewer runs were made, and each says its seed. */
+  readonly asked: string;
   readonly runs: readonly Run[];
 }
 
@@ -53,12 +55,11 @@ export function toMarkdown(
   facts: { machine: Machine; versions: object; load: number },
 ): string {
   const { runs, pace, date } = results;
-  const seeds = runs.map(({ seed }) => seed);
   const kinds = new Set(runs.flatMap(({ faults }) => faults.map((name) => name.split('/')[0])));
   const pairs = new Set(runs.flatMap(({ faults }) => faults));
   return `# The same faults, ${runs.length} runs each (${date.slice(0, 10)})
 
-\`npm run bench:faults -- --runs ${runs.length} --seed ${Math.min(...seeds)}\`: ${facts.machine.cpu}, ${facts.machine.cores} cores, load average ${facts.load};
+\`npm run bench:faults -- ${results.asked}\`: ${facts.machine.cpu}, ${facts.machine.cores} cores, load average ${facts.load};
 ${Object.entries(facts.versions)
   .map(([of, version]) => `${of} ${version}`)
   .join(
