@@ -4,7 +4,7 @@ import { Interrupts, type SignalSource } from './interrupts.js';
 import type { Io, Sink } from './io.js';
 import { errorReport } from './outcome.js';
 import { ProgressView } from './progress.js';
-import { renderReport } from './summary.js';
+import { errorLines, renderReport } from './summary.js';
 
 export interface MonitorOptions {
   readonly io: Io;
@@ -74,6 +74,15 @@ export class Monitor {
     if (this.#flags.json === true) out.write(`${JSON.stringify(report, null, indent)}\n`);
     else if (report.outcome !== 'updated') this.render(report, err);
     else if (this.#flags.quiet !== true) this.render(report, out);
+  }
+
+  /** A version came to nothing, and the next may be tried. `about` stands beside the error in its JSON. */
+  failed(error: unknown, about: Readonly<Record<string, string | number>>): void {
+    this.ended();
+    const { out, err } = this.#io;
+    const plain = errorReport(error);
+    if (this.#flags.json === true) out.write(`${JSON.stringify({ ...about, error: plain })}\n`);
+    else err.write(`${errorLines(plain, err.color).join('\n')}\n`);
   }
 
   /** The report for people, without the notes that the reader of `sink` has seen when they came up. */

@@ -9,9 +9,8 @@ import type { CommandContext } from './context.js';
 import { count, paint, printable } from './format.js';
 import { Monitor } from './monitor.js';
 import { type FleetFlags, resolveSettings } from './options.js';
-import { EXIT, errorReport, exitCodeOfError, reportOf } from './outcome.js';
+import { EXIT, exitCodeOfError, reportOf } from './outcome.js';
 import { closeSession, connectOrAbort } from './session.js';
-import { errorLines } from './summary.js';
 
 export interface OrchestrateFlags extends FleetFlags {
   /** 'host:port' */
@@ -169,14 +168,13 @@ class Round {
 
   #failed({ version, path }: Announcement, error: unknown): void {
     const { flags, context, monitor } = this.#parts;
-    const { out, err } = context.io;
-    monitor.ended();
     this.#count(exitCodeOfError(error, monitor.signal.aborted));
     const report = reportOf(error);
-    const plain = errorReport(error);
-    if (flags.json === true) out.write(`${JSON.stringify({ version, path, error: plain })}\n`);
-    else if (report !== null) monitor.render(report, err);
-    else err.write(`${errorLines(plain, err.color).join('\n')}\n`);
+    if (report === null || flags.json === true) monitor.failed(error, { version, path });
+    else {
+      monitor.ended();
+      monitor.render(report, context.io.err);
+    }
   }
 
   #count(code: number): void {

@@ -10,8 +10,8 @@ import type { CommandContext } from './context.js';
 import { count, duration, paint, rate, size } from './format.js';
 import { Monitor } from './monitor.js';
 import { type FleetFlags, resolveSettings } from './options.js';
-import { EXIT, errorReport, exitCodeOfError } from './outcome.js';
-import { EMULATED, errorLines } from './summary.js';
+import { EXIT, exitCodeOfError } from './outcome.js';
+import { EMULATED } from './summary.js';
 import { patientLook } from './watch/listing.js';
 import { NOTHING_PUSHED, planPush, type WatchState } from './watch/planner.js';
 
@@ -139,7 +139,7 @@ async function sendEach(directory: string, settings: Settings, round: Round): Pr
       if (hasCode(error, 'WC_UPDATE_QUARANTINED') || hasCode(error, 'WC_NCCL_ABORTED')) throw error;
       if (signal.aborted && code !== null) break;
       code = exitCodeOfError(error, signal.aborted);
-      printError(error, plan.push.step, round);
+      round.monitor.failed(error, { version: plan.push.step });
     }
     sent += 1;
   }
@@ -187,11 +187,4 @@ function print(
   const who = `the orchestrator (${generation} markers) had its engines paused after ${duration(waitedMs)}`;
   io.out.write(`${paint(io.out.color, 'green', 'sent')} version ${version}: ${how}; ${who}\n`);
   if (emulated) io.out.write(`${paint(io.out.color, 'yellow', EMULATED)}\n`);
-}
-
-function printError(error: unknown, version: number, { flags, context: { io }, monitor }: Round): void {
-  monitor.ended();
-  const plain = errorReport(error);
-  if (flags.json === true) io.out.write(`${JSON.stringify({ version, error: plain })}\n`);
-  else io.err.write(`${errorLines(plain, io.err.color).join('\n')}\n`);
 }

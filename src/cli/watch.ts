@@ -6,9 +6,8 @@ import type { UpdateOptions } from '../update/types.js';
 import type { CommandContext } from './context.js';
 import { Monitor } from './monitor.js';
 import { type FleetFlags, resolveSettings } from './options.js';
-import { EXIT, errorReport, exitCodeOfError, exitCodeOfReport, reportOf } from './outcome.js';
+import { EXIT, exitCodeOfError, exitCodeOfReport, reportOf } from './outcome.js';
 import { closeSession, connectOrAbort, type Session } from './session.js';
-import { errorLines } from './summary.js';
 import { deltaTeller } from './watch/deltas.js';
 import { patientLook } from './watch/listing.js';
 import {
@@ -90,14 +89,7 @@ async function pushOne(session: Session, version: Step | Replaced, round: Round)
   } catch (error) {
     const report = reportOf(error);
     if (report !== null) round.monitor.report(report);
-    else printError(error, name, round);
+    else round.monitor.failed(error, { version: name });
     return exitCodeOfError(error, signal.aborted);
   }
-}
-
-function printError(error: unknown, version: string, { flags, context: { io }, monitor }: Round): void {
-  monitor.ended();
-  const plain = errorReport(error);
-  if (flags.json === true) io.out.write(`${JSON.stringify({ version, error: plain })}\n`);
-  else io.err.write(`${errorLines(plain, io.err.color).join('\n')}\n`);
 }

@@ -27,6 +27,11 @@ export interface WatchOptions {
   readonly onAnnounced?: (announcement: Announcement) => void;
   /** Runs before anybody is touched for a version; what it throws ends the following. */
   readonly beforeUpdate?: (announcement: Announcement) => Promise<void>;
+  /** Told of each version that every engine serves, and of adapters as what: their names by engine (its URL), which requests use as their model. */
+  readonly onUpdated?: (
+    announcement: Announcement,
+    adapters: ReadonlyMap<string, string>,
+  ) => void | Promise<void>;
   /** Told where that one was withdrawn: everybody serves what they served. */
   readonly onWithdrawn?: (announcement: Announcement) => void;
 }

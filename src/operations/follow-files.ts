@@ -7,11 +7,6 @@ import { eachVersion, stands, type WatchOptions } from './announcements.js';
 export interface FollowFilesOptions extends WatchOptions {
   /** Each version of an adapter is served under a name of its own that begins with this one. Default 'policy'. */
   readonly loraName?: string;
-  /** Told of each version that every engine serves, and of adapters as what: their names by engine, which requests use as their model. */
-  readonly onUpdated?: (
-    announcement: Announcement,
-    adapters: ReadonlyMap<string, string>,
-  ) => void | Promise<void>;
   /** Told of a version that not every engine serves; the next one is tried. Left out: it ends the following. */
   readonly onFailed?: (announcement: Announcement, error: unknown) => void | Promise<void>;
 }

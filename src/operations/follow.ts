@@ -23,11 +23,6 @@ export interface FollowOptions extends Omit<OperationOptions, 'signal'>, WatchOp
    * them.
    */
   readonly stateDir?: string | null;
-  /** Told of each version that every engine serves, and of adapters as what: their names by engine (its URL), which requests use as their model. */
-  readonly onUpdated?: (
-    announcement: Announcement,
-    adapters: ReadonlyMap<string, string>,
-  ) => void | Promise<void>;
 }
 
 /**

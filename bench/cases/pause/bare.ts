@@ -3,18 +3,27 @@ import { Agent } from 'undici';
 
 /** Paths and bodies: what one engine is asked, one after the other, at the same time as all others; the next group begins when all have answered. */
 export type Requests = readonly (readonly [path: string, body: string | null])[];
-export const PAUSE: Requests = [['/pause?mode=keep&clear_cache=true', null]];
-export const RESUME: Requests = [['/resume', null]];
 
 export interface Load {
   readonly directory: string;
   readonly version: string;
 }
 
-export const transferOf = ({ directory, version }: Load): Requests => [
-  ['/collective_rpc', JSON.stringify({ method: 'reload_weights', kwargs: { weights_path: directory } })],
-  ['/update_weight_version', JSON.stringify({ new_version: version })],
-];
+/** Each as its client wants it, in the order in which they are asked. */
+export interface Groups<T> {
+  readonly pause: T;
+  readonly transfer: T;
+  readonly resume: T;
+}
+
+export const groupsOf = ({ directory, version }: Load): Groups<Requests> => ({
+  pause: [['/pause?mode=keep&clear_cache=true', null]],
+  transfer: [
+    ['/collective_rpc', JSON.stringify({ method: 'reload_weights', kwargs: { weights_path: directory } })],
+    ['/update_weight_version', JSON.stringify({ new_version: version })],
+  ],
+  resume: [['/resume', null]],
+});
 
 /** Milliseconds. */
 export interface PauseTimes {
@@ -24,6 +33,18 @@ export interface PauseTimes {
   readonly resume: number;
   /** From the first pause request to the last answer to a resume. */
   readonly whole: number;
+}
+
+/** @param all asks every engine, and gives the milliseconds until the last answer */
+export async function timed<T>(
+  all: (requests: T) => Promise<number>,
+  groups: Groups<T>,
+): Promise<PauseTimes> {
+  const began = performance.now();
+  const pause = await all(groups.pause);
+  await all(groups.transfer);
+  const resume = await all(groups.resume);
+  return { pause, resume, whole: performance.now() - began };
 }
 
 export interface Bare {
@@ -40,7 +61,7 @@ export function bareFanOut(urls: readonly string[], load: Load): Bare {
     headersTimeout: 0,
     bodyTimeout: 0,
   });
-  const transfer = transferOf(load);
+  const groups = groupsOf(load);
   const ask = async (origin: string, path: string, body: string | null, method: 'GET' | 'POST' = 'POST') => {
     const headers = { 'content-type': 'application/json' };
     const response = await agent.request({ origin, path, method, headers, body });
@@ -58,11 +79,7 @@ export function bareFanOut(urls: readonly string[], load: Load): Bare {
   return {
     run: async () => {
       await Promise.all(urls.map((url) => ask(url, '/health', null, 'GET')));
-      const began = performance.now();
-      const pause = await all(PAUSE);
-      await all(transfer);
-      const resume = await all(RESUME);
-      return { pause, resume, whole: performance.now() - began };
+      return timed(all, groups);
     },
     close: () => agent.destroy(),
   };

@@ -1,7 +1,7 @@
 /** The same requests again, as bytes that are made beforehand, over node:net: no client in Node can be quicker. Answers are not read, only awaited. */
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
-import { type Bare, type Load, PAUSE, RESUME, type Requests, transferOf } from './bare.js';
+import { type Bare, groupsOf, type Load, type Requests, timed } from './bare.js';
 
 interface Connection {
   readonly socket: Socket;
@@ -17,7 +17,8 @@ export async function socketFanOut(urls: readonly string[], load: Load): Promise
       connection.socket.write(request);
     });
   const encode = (requests: Requests) => requests.map(([path, body]) => bytesOf(path, body));
-  const groups = { pause: encode(PAUSE), transfer: encode(transferOf(load)), resume: encode(RESUME) };
+  const { pause, transfer, resume } = groupsOf(load);
+  const groups = { pause: encode(pause), transfer: encode(transfer), resume: encode(resume) };
   const all = async (requests: readonly Buffer[]): Promise<number> => {
     const began = performance.now();
     await Promise.all(
@@ -31,11 +32,7 @@ export async function socketFanOut(urls: readonly string[], load: Load): Promise
   return {
     run: async () => {
       await all(health);
-      const began = performance.now();
-      const pause = await all(groups.pause);
-      await all(groups.transfer);
-      const resume = await all(groups.resume);
-      return { pause, resume, whole: performance.now() - began };
+      return timed(all, groups);
     },
     close: async () => {
       for (const { socket } of connections) socket.destroy();
