@@ -4,7 +4,7 @@ import { followPublished } from '../transports/filesystem/follow/index.js';
 import type { Publication } from '../transports/filesystem/publish/index.js';
 import type { CommandContext } from './context.js';
 import { duration, printable, rate, size } from './format.js';
-import { Monitor } from './monitor.js';
+import { FILES_ONLY, Monitor } from './monitor.js';
 import { EXIT, errorReport } from './outcome.js';
 
 export interface FollowFlags {
@@ -24,7 +24,7 @@ export async function follow(
   flags: FollowFlags,
   context: CommandContext,
 ): Promise<number> {
-  using monitor = new Monitor({ ...context, flags });
+  using monitor = new Monitor({ ...context, flags, words: FILES_ONLY });
   const { out } = context.io;
   const say = (text: string) => {
     if (flags.quiet !== true) monitor.say(text);
@@ -46,6 +46,7 @@ export async function follow(
       if (flags.json === true) out.write(`${JSON.stringify(factsOf(publication))}\n`);
       else if (flags.quiet !== true) out.write(`${lineOf(publication, elapsedMs)}\n`);
     },
+    onNothing: () => say(`nothing is published in ${printable(directory)} yet: waiting`),
     onRefused: (version, error) => refusedAs(version, error, { flags, context, monitor }),
   });
   return made === 0 && monitor.signal.aborted ? EXIT.interrupted : EXIT.ok;

@@ -11,7 +11,28 @@ export interface MonitorOptions {
   readonly source: SignalSource;
   readonly exit: (code: number) => void;
   readonly flags: { readonly quiet?: boolean; readonly json?: boolean };
+  /** What signals are told. Default: of engines, which must not be left paused. */
+  readonly words?: InterruptWords;
 }
+
+export interface InterruptWords {
+  /** After the second signal. */
+  readonly waiting?: string;
+  /** After the third one, which leaves at once, and what to do then. */
+  readonly left: string;
+  readonly remedy: string;
+}
+
+/** Of a command that asks nothing of engines. */
+export const FILES_ONLY: InterruptWords = {
+  waiting: 'still ending what was begun; a third signal leaves that for the next run to tidy up',
+  left: 'left at once',
+  remedy: 'Run the command again: it tidies up what was half done.',
+};
+const OF_ENGINES: InterruptWords = {
+  left: 'left at once: engines may be paused',
+  remedy: 'Push again to heal the engines.',
+};
 
 /** Progress and Ctrl-C of a command that updates engines: one listener for an update's events. */
 export class Monitor {
@@ -24,20 +45,20 @@ export class Monitor {
   /** The notes of this update that stderr has. */
   readonly #told = new Set<string>();
 
-  constructor({ io, source, exit, flags }: MonitorOptions) {
+  constructor({ io, source, exit, flags, words = OF_ENGINES }: MonitorOptions) {
     this.#io = io;
     this.#flags = flags;
     this.#view = flags.quiet === true ? null : new ProgressView(io.err);
     this.#interrupts = new Interrupts({
       source,
       exit: (code) => {
-        const aborted = new WeightcastError('WC_UPDATE_ABORTED', 'left at once: engines may be paused', {
-          remedy: 'Push again to heal the engines.',
-        });
+        const { left, remedy } = words;
+        const aborted = new WeightcastError('WC_UPDATE_ABORTED', left, { remedy });
         if (flags.json === true) io.out.write(`${JSON.stringify({ error: errorReport(aborted) })}\n`);
         exit(code);
       },
       begun: () => this.#begun,
+      ...(words.waiting === undefined ? {} : { waiting: words.waiting }),
       say: (text) => this.say(text),
     });
   }

@@ -2,7 +2,7 @@
 import { type PruneReport, prune as pruneDirectory } from '../transports/filesystem/retention/prune.js';
 import type { CommandContext } from './context.js';
 import { count, paint, printable, size } from './format.js';
-import { Monitor } from './monitor.js';
+import { FILES_ONLY, Monitor } from './monitor.js';
 import { EXIT } from './outcome.js';
 
 export interface PruneFlags {
@@ -17,7 +17,7 @@ export interface PruneFlags {
 
 /** Prunes and prints what went, or would go; 1 when something could not be removed. */
 export async function prune(directory: string, flags: PruneFlags, context: CommandContext): Promise<number> {
-  using monitor = new Monitor({ ...context, flags });
+  using monitor = new Monitor({ ...context, flags, words: FILES_ONLY });
   const { keep, keepEvery, grace, dryRun } = flags;
   const report = await pruneDirectory(directory, {
     ...{ keep, keepEvery, dryRun, signal: monitor.signal },
@@ -41,6 +41,9 @@ const REASONS: Readonly<Record<PruneReport['kept'][number]['reason'], string>> =
 /** Several lines, each ended by a newline. */
 export function renderPrune(report: PruneReport, color: boolean): string {
   const { dryRun, removed, kept, untouched, failed, swept } = report;
+  if ([removed, kept, untouched, failed, swept].every(({ length }) => length === 0)) {
+    return `nothing is published in ${printable(report.directory)}\n`;
+  }
   const bytes = removed.reduce((sum, version) => sum + version.bytes, 0);
   const freed = removed.length === 0 ? '' : ` (${size(bytes)})`;
   const word = dryRun ? 'would be removed' : 'removed';

@@ -55,7 +55,11 @@ test('follow --json is a document a line, also for a version that is not taken',
 test('follow that is interrupted before there was a version says so by its code; without --into it is wrong usage', () =>
   withDirectory(async (folder) => {
     const child = spawn(process.execPath, [main, 'follow', folder, '--into', join(folder, 'local')]);
-    await once(child.stderr, 'data');
+    let told = '';
+    child.stderr.on('data', (bytes: Buffer) => {
+      told += bytes;
+    });
+    await expect.poll(() => told).toContain(`nothing is published in ${folder} yet: waiting\n`);
     child.kill('SIGINT');
     expect(await once(child, 'close')).toEqual([130, null]);
     expect((await runWith(['follow', folder])).code).toBe(2);

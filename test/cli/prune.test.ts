@@ -49,6 +49,15 @@ test('prune --dry-run --json is one document, and removes nothing', () =>
     expect(await readdir(directory)).toHaveLength(5);
   }));
 
+test('prune says when nothing is published in the directory that was named', () =>
+  withDirectory(async (directory) => {
+    const nowhere = join(directory, 'polciy');
+    expect(await runWith(['prune', nowhere])).toMatchObject({
+      code: 0,
+      out: `nothing is published in ${nowhere}\n`,
+    });
+  }));
+
 test('prune refuses to keep fewer than two, and words for numbers', async () => {
   const { code, err } = await runWith(['prune', '/nowhere', '--keep', '1']);
   expect(code).toBe(2);

@@ -2,7 +2,7 @@ import { readdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { expect, test } from 'vitest';
-import { startReferenceEngine } from '../../src/testing/index.js';
+import { startReferenceEngine, writeTinyModel } from '../../src/testing/index.js';
 import { writeChanged, writeTensor } from '../weights/changed.js';
 import {
   answer,
@@ -356,6 +356,13 @@ test('what no delta can carry is told before the pause', async () => {
     expect(await refusal(bench.b)).toMatchObject({ code: 'WC_DELTA_TOO_LARGE' });
     const nan = await rewritten(bench, 'model.norm.weight', (bytes) => bytes.writeUInt16LE(0x7fc1, 10));
     expect((await refusal(nan)).message).toContain('new values that are NaN: model.norm.weight');
+    const grown = join(dirname(bench.a), 'grown');
+    await writeTinyModel(grown, { seed: 1, layers: 3 });
+    expect(await refusal(grown)).toMatchObject({
+      code: 'WC_DELTA_BASE',
+      message: expect.stringContaining('model.layers.2.input_layernorm.weight is new'),
+    });
+    expect(await refusal(bench.a, grown)).toMatchObject({ message: expect.stringContaining(' is gone') });
     await expect(fleet.update(bench.b, { deltaFromVersion: 'x' })).rejects.toMatchObject({
       code: 'WC_CONFIG_INVALID',
     });

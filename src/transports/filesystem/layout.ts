@@ -78,6 +78,10 @@ export function nonceOfKeptManifest(name: string): string | null {
   return KEPT_MANIFEST.exec(name)?.[1] ?? null;
 }
 
+export function versionOfKeptManifest(name: string): number | null {
+  return safe(KEPT_MANIFEST.exec(name)?.[2]);
+}
+
 export function ownerName(nonce: string): string {
   return `owner-${nonce}.json`;
 }

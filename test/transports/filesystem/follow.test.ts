@@ -1,10 +1,10 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { copyFile, mkdir, open, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { copyFile, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import {
   type FollowPublishedOptions,
   follow,
@@ -163,6 +163,22 @@ describe('a follower', () => {
       expect(await heldIn(local)).toEqual([2]);
     }));
 
+  test('passes over a version of which a file is not seen yet, takes the one before, and looks at it again', () =>
+    withPlaces(async ({ shared, local }) => {
+      await publishSmall(shared, 1);
+      const step = await publishSmall(shared, 2);
+      await rename(join(step, 'config.json'), join(shared, 'aside'));
+      const refused: string[] = [];
+      await follow(shared, {
+        ...{ into: local, signal: AbortSignal.timeout(60_000), maxVersions: 2, pollMs: 5, fsync: false },
+        ...{ apply: null, lateMs: 50 },
+        onRefused: (version, { code }) => void refused.push(`${version} ${code}`),
+        onVersion: ({ version }) =>
+          version === 1 ? rename(join(shared, 'aside'), join(step, 'config.json')) : undefined,
+      });
+      expect([refused, await heldIn(local)]).toEqual([['2 WC_VERSION_CORRUPT'], [2, 1]]);
+    }));
+
   test('replaces a version that was published anew under its number', () =>
     withPlaces(async ({ shared, local }) => {
       await publishSmall(shared, 1, { seed: 1 });
@@ -209,7 +225,10 @@ describe('a chain of deltas', () => {
     );
   }
 
-  const applied: string[] = [];
+  let applied: string[] = [];
+  beforeEach(() => {
+    applied = [];
+  });
   const apply: ApplyDelta = async (one, base, { into, version }) => {
     expect(base.manifest.digest).toBe(one.manifest.base?.digest);
     // Both are held while the delta is applied: retention runs beside it.
@@ -222,17 +241,43 @@ describe('a chain of deltas', () => {
     return publish(scratch, { directory: into, version, fsync: false });
   };
 
+  /** A full version and two deltas. @returns where all of them are published in full */
+  async function publishChain(shared: string): Promise<string> {
+    const whole = join(shared, '..', 'whole');
+    for (const version of [1, 2, 3]) {
+      const source = join(shared, '..', `source-${version}`);
+      await writeCheckpoint(source, [{ name: 'w', dtype: 'BF16', shape: [64] }], { seed: version });
+      await publish(source, { directory: whole, version, fsync: false });
+    }
+    await mkdir(shared);
+    await publish(stepFolder(whole, 1), { directory: shared, version: 1, fsync: false });
+    for (const version of [2, 3]) await publishDelta(shared, version, stepFolder(whole, version));
+    return whole;
+  }
+
+  test('goes on where another follower of the same local directory was faster', () =>
+    withPlaces(async ({ shared, local }) => {
+      await publishChain(shared);
+      const outrun: ApplyDelta = async (one, base, options) => {
+        if (options.version === 2) await apply(one, base, options);
+        return apply(one, base, options);
+      };
+      const made: number[] = [];
+      await follow(shared, {
+        ...{ into: local, signal: AbortSignal.timeout(60_000), pollMs: 5, fsync: false, maxVersions: 2 },
+        apply: outrun,
+        onRefused: (version) => expect.unreachable(`${version} is refused`),
+        onVersion: ({ version }) => void made.push(version),
+      });
+      expect([made, await heldIn(local)]).toEqual([
+        [1, 3],
+        [3, 2, 1],
+      ]);
+    }));
+
   test('is applied in its order, from what is held, each once', () =>
     withPlaces(async ({ shared, local }) => {
-      const whole = join(shared, '..', 'whole');
-      for (const version of [1, 2, 3]) {
-        const source = join(shared, '..', `source-${version}`);
-        await writeCheckpoint(source, [{ name: 'w', dtype: 'BF16', shape: [64] }], { seed: version });
-        await publish(source, { directory: whole, version, fsync: false });
-      }
-      await mkdir(shared);
-      await publish(stepFolder(whole, 1), { directory: shared, version: 1, fsync: false });
-      for (const version of [2, 3]) await publishDelta(shared, version, stepFolder(whole, version));
+      const whole = await publishChain(shared);
       const signal = AbortSignal.timeout(60_000);
       const options = { into: local, signal, pollMs: 5, fsync: false, apply };
       expect(await follow(shared, { ...options, maxVersions: 3 })).toBe(3);

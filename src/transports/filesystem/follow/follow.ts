@@ -2,7 +2,7 @@
 
 import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type ErrorCode, WeightcastError } from '../../../errors.js';
+import { type ErrorCode, hasCode, WeightcastError } from '../../../errors.js';
 import { applyDelta } from '../delta/index.js';
 import type { Publication } from '../publish/index.js';
 import { listPublished, type PublishedEntry } from '../published/list.js';
@@ -30,6 +30,8 @@ export interface FollowPublishedOptions {
   readonly onVersion?: ((made: Publication) => void | Promise<void>) | undefined;
   /** Told once of each version that can't be taken, and why; newer ones are waited for. */
   readonly onRefused?: ((version: number, error: WeightcastError) => void) | undefined;
+  /** Told once, when nothing is published there yet: it is waited for. */
+  readonly onNothing?: (() => void) | undefined;
   readonly onProgress?: ((version: number, bytes: number, totalBytes: number) => void) | undefined;
 }
 
@@ -53,11 +55,15 @@ export async function followPublished(directory: string, options: FollowPublishe
   return follow(directory, { ...options, apply: applyDelta });
 }
 
-/** The same, with what applies deltas; without, they are not taken. */
-export async function follow(
-  directory: string,
-  options: FollowPublishedOptions & { readonly apply: ApplyDelta | null },
-): Promise<number> {
+export interface FollowWith extends FollowPublishedOptions {
+  /** Applies deltas; null: they are not taken. */
+  readonly apply: ApplyDelta | null;
+  /** Milliseconds for which a version is passed over whose files are not there. Default {@link LATE_MS}. */
+  readonly lateMs?: number;
+}
+
+/** The same, with what applies deltas. */
+export async function follow(directory: string, options: FollowWith): Promise<number> {
   const { signal, pollMs = 1_000, maxVersions = Number.POSITIVE_INFINITY, keep = 2, apply } = options;
   if (!Number.isSafeInteger(keep) || keep < 2) {
     throw new WeightcastError('WC_CONFIG_INVALID', `keep: ${keep} is not a whole number from 2 on`);
@@ -67,14 +73,19 @@ export async function follow(
     throw new WeightcastError('WC_CONFIG_INVALID', `${into} can't follow itself`);
   }
   const look = glances(resolve(directory));
-  /** What was told, and what another look won't change: publications by number and time. */
+  /** What was told, and what another look won't change until then: publications by number and time. */
   const told = new Set<string>();
-  const bad = new Set<string>();
+  const badUntilMs = new Map<string, number>();
+  const isGood = (entry: PublishedEntry) => (badUntilMs.get(nameOf(entry)) ?? 0) <= performance.now();
+  let isFirst = true;
   let made = 0;
   try {
     while (made < maxVersions) {
       signal.throwIfAborted();
-      const published = (await look(signal)).filter((entry) => !bad.has(nameOf(entry)));
+      const seen = await look(signal);
+      if (seen.length === 0 && isFirst) options.onNothing?.();
+      isFirst = false;
+      const published = seen.filter(isGood);
       const held = await listPublished(into, { signal });
       const plan = planFollow(published.map(known), held.map(known), { deltas: apply !== null });
       for (const { version, error } of plan.refused) refuse(version, error, published);
@@ -100,7 +111,9 @@ export async function follow(
     const publication = await makeVersion(step, apply, {
       ...{ directory, into, signal, fsync },
       onProgress: (bytes, totalBytes) => onProgress?.(version, bytes, totalBytes),
-    }).catch((error: unknown) => {
+    }).catch(async (error: unknown) => {
+      // Another follower of this local directory was faster.
+      if (hasCode(error, 'WC_PUBLISH_EXISTS') && (await isHeld(into, version, signal))) return null;
       // Retention was faster, or the bytes are bad: there will be others.
       if (!(error instanceof WeightcastError) || !PASSING.has(error.code)) throw error;
       refuse(version, error, published);
@@ -114,12 +127,21 @@ export async function follow(
 
   function refuse(version: number, error: WeightcastError, published: readonly PublishedEntry[]): void {
     const entry = published.find((each) => each.version === version);
-    if (entry === undefined || told.has(nameOf(entry))) return;
+    if (entry === undefined) return;
+    const forMs = error.details['missing'] === true ? (options.lateMs ?? LATE_MS) : Number.POSITIVE_INFINITY;
+    if (FINAL.has(error.code)) badUntilMs.set(nameOf(entry), performance.now() + forMs);
+    if (told.has(nameOf(entry))) return;
     told.add(nameOf(entry));
-    if (FINAL.has(error.code)) bad.add(nameOf(entry));
     options.onRefused?.(version, error);
   }
 }
+
+async function isHeld(into: string, version: number, signal: AbortSignal): Promise<boolean> {
+  return (await listPublished(into, { signal })).some((entry) => entry.version === version);
+}
+
+/** By then an NFS client sees what its caches hid. */
+const LATE_MS = 60_000;
 
 function nameOf({ version, publishedMs }: PublishedEntry): string {
   return `${version}@${publishedMs}`;

@@ -93,8 +93,12 @@ export async function enterStep(directory: string, owner: Owner, graceMs: number
     await writeNew(join(step, mine), encodeOwner(owner), false);
   };
   try {
-    // Whoever leaves takes an empty folder with him.
-    const again = (error: unknown) => (codeOf(error) === 'ENOENT' ? sayWhoIsThere() : Promise.reject(error));
+    const again = async (error: unknown) => {
+      if (codeOf(error) === 'ENOTDIR') throw await existsError(step, error);
+      if (codeOf(error) !== 'ENOENT') throw error;
+      // Whoever leaves takes an empty folder with him.
+      await sayWhoIsThere();
+    };
     await writing(step, sayWhoIsThere().catch(again));
     const names = (await readdir(step)).filter((name) => name !== mine);
     if (await isPublished(step)) throw await existsError(step);

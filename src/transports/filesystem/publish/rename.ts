@@ -1,5 +1,5 @@
 /** A version that appears whole: written beside the others under another name, then renamed. */
-import { mkdir, rename, rm } from 'node:fs/promises';
+import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { leftoverFolder, stepFolder } from '../layout.js';
 import { writeManifest } from '../manifest.js';
@@ -15,6 +15,8 @@ export async function openRename(place: DraftPlace): Promise<Draft> {
   const { directory, version, owner, publisher, swept, sync } = place;
   const folder = leftoverFolder(directory, { kind: 'partial', nonce: owner.nonce, version });
   const step = stepFolder(directory, version);
+  // Told now, not when a whole model has been written beside it.
+  if (await isTaken(step)) throw await existsError(step);
   await writing(folder, mkdir(folder));
   let committed = false;
   return {
@@ -46,4 +48,12 @@ export async function openRename(place: DraftPlace): Promise<Draft> {
       if (!committed) await rm(folder, { recursive: true, force: true }).catch(() => undefined);
     },
   };
+}
+
+/** True for a folder with something in it, and for a file: a rename would not replace them. */
+async function isTaken(step: string): Promise<boolean> {
+  return readdir(step).then(
+    (names) => names.length > 0,
+    (error: unknown) => codeOf(error) === 'ENOTDIR',
+  );
 }

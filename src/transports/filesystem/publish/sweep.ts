@@ -30,6 +30,7 @@ import {
   type Owner,
   readOwner,
 } from './owner.js';
+import { wouldRestore } from './undo.js';
 
 export interface SweepOptions {
   /** Milliseconds after which what nobody has written to is left over, when its owner can't be seen from here. Default an hour. */
@@ -98,7 +99,10 @@ async function sweepOne(suspect: Suspect): Promise<readonly string[]> {
   if (!(await isLeftOver(owner, [ownerPath, ...partials, ...kept, ...steps], clock))) return [];
   const unfinished = owner === null ? null : await unfinishedStep(directory, owner);
   const removed = [...partials, ...(unfinished === null ? [] : [unfinished])];
-  if (dryRun) return removed;
+  if (dryRun) {
+    const comesBack = unfinished !== null && owner !== null && (await wouldRestore(directory, owner));
+    return comesBack ? partials : removed;
+  }
   for (const partial of partials) await rm(partial, { recursive: true, force: true });
   let left = unfinished;
   if (owner !== null) {

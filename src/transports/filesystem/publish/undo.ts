@@ -4,6 +4,7 @@
  */
 import { open, rm, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
+import { byOwnClock } from '../clock.js';
 import { keptManifest, MANIFEST_NAME, stepFolder } from '../layout.js';
 import { leasedVersions } from '../lease/live.js';
 import { LEASE_TTL_MS } from '../lease/place.js';
@@ -63,6 +64,12 @@ export async function restoreIfLeased(
     await rm(kept, { force: true });
   }
   return false;
+}
+
+/** Whether {@link restoreIfLeased} would do that for this remover, as far as this machine's clock can tell. Writes nothing. */
+export async function wouldRestore(directory: string, { nonce, version }: Removing): Promise<boolean> {
+  if (!(await isThere(keptManifest(directory, nonce, version)))) return false;
+  return (await leasedVersions(directory, LEASE_TTL_MS, byOwnClock)).has(version);
 }
 
 /** Its age counts for retention. Where no time can be set it counts as new, and stays longer. */

@@ -3,7 +3,14 @@ import { lstat, readdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { hasCode, WeightcastError } from '../../../errors.js';
 import type { Checkpoint } from '../../../weights/checkpoint.js';
-import { MANIFEST_NAME, OWN_FOLDER, parseLeftover, stepFolder, stepName } from '../layout.js';
+import {
+  MANIFEST_NAME,
+  OWN_FOLDER,
+  parseLeftover,
+  stepFolder,
+  stepName,
+  versionOfKeptManifest,
+} from '../layout.js';
 import { type Lease, takeLease } from '../lease/lease.js';
 import { type Manifest, readManifest } from '../manifest.js';
 import { openPublishedCheckpoint } from './checkpoint.js';
@@ -92,8 +99,7 @@ async function openVersion(
   const isThere = () => manifestIsThere(path);
   // A directory that is not there yet gets nothing made in it.
   if (!(await isThere())) {
-    if (chosen)
-      throw gone(path, { vanished: (await isRenamedAway(directory, version)) || (await isThere()) });
+    if (chosen) throw gone(path, { vanished: (await isTakenAside(directory, version)) || (await isThere()) });
     return null;
   }
   // The lease first, then the manifest: prune looks for leases again once the folder has its other name.
@@ -175,12 +181,14 @@ function notFound(
   });
 }
 
-/** Prune renames a version away, and back if somebody has a lease on it by then. */
-async function isRenamedAway(directory: string, version: number): Promise<boolean> {
+/** Prune renames a version away, or takes its manifest aside, and undoes that if somebody has a lease on it by then. */
+async function isTakenAside(directory: string, version: number): Promise<boolean> {
   const names = await readdir(join(directory, OWN_FOLDER)).catch(() => []);
   return names.some((name) => {
     const leftover = parseLeftover(name);
-    return leftover?.kind === 'trash' && leftover.version === version;
+    return (
+      (leftover?.kind === 'trash' && leftover.version === version) || versionOfKeptManifest(name) === version
+    );
   });
 }
 

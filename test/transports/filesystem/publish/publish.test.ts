@@ -384,6 +384,25 @@ describe('nothing is published', () => {
     });
   });
 
+  it.each(['rename', 'manifest-last'] as const)(
+    "in somebody else's folder, which is told before anything is written: %s",
+    async (commit) => {
+      await withDirectory(async (directory) => {
+        await mkdir(join(directory, 'step_1'));
+        await writeFile(join(directory, 'step_1', 'optimizer.pt'), 'mine');
+        await writeFile(join(directory, 'step_2'), 'a file');
+        for (const version of [1, 2]) {
+          const onProgress = () => expect.unreachable('weights are written');
+          await expect(publish(model, { directory, version, commit, onProgress })).rejects.toMatchObject({
+            code: 'WC_PUBLISH_EXISTS',
+            message: expect.stringContaining('no manifest of weightcast in it'),
+          });
+        }
+        expect(await everythingIn(directory)).toEqual(['step_1', 'step_1/optimizer.pt', 'step_2']);
+      });
+    },
+  );
+
   it('from a folder with no weights', async () => {
     await withDirectory(async (directory) => {
       const empty = join(directory, 'empty');

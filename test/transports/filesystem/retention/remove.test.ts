@@ -125,6 +125,25 @@ describe('a removal in place that was killed', () => {
     }),
   );
 
+  test('is told by a dry run as what it becomes', () =>
+    withDirectory(async (directory) => {
+      await killed(directory, 1);
+      const dryRun = { ...NOW, dryRun: true };
+      expect((await prune(directory, dryRun)).swept).toEqual([stepFolder(directory, 1)]);
+      await lease(directory, 1);
+      expect((await prune(directory, dryRun)).swept).toEqual([]);
+    }));
+
+  test('is waited for by a reader that comes before it is undone', () =>
+    withDirectory(async (directory) => {
+      await killed(directory, 1);
+      await lease(directory, 1);
+      const opening = openPublished(directory, { version: 1 });
+      await sweepLeftovers(directory);
+      await using opened = await opening;
+      expect(opened.version).toBe(1);
+    }));
+
   test('is undone with the age that the version had, by which retention goes', () =>
     withDirectory(async (directory) => {
       await publishInPlace(directory, 1);
