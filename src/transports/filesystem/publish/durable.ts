@@ -44,16 +44,20 @@ export async function makeFolder(path: string, sync: boolean): Promise<void> {
   }
 }
 
-/** Alone first: where it may make what leads there too, Node says ENOENT for whatever was wrong. */
+/** One by one: Node's own recursion says ENOENT for whatever was wrong, and never ends where a folder that is there says it (/proc). */
 async function firstMade(path: string): Promise<string | undefined> {
   try {
     await mkdir(path);
     return path;
   } catch (error) {
     if (codeOf(error) === 'EEXIST') return undefined;
-    if (codeOf(error) === 'ENOENT') return mkdir(path, { recursive: true });
-    throw error;
+    if (codeOf(error) !== 'ENOENT' || dirname(path) === path) throw error;
   }
+  const first = await firstMade(dirname(path));
+  await mkdir(path).catch((error: unknown) => {
+    if (codeOf(error) !== 'EEXIST') throw error;
+  });
+  return first ?? path;
 }
 
 /** Runs work on a path; what the system says against it becomes WC_FILE_WRITE. */

@@ -22,6 +22,25 @@ describe('a publisher', () => {
     });
   });
 
+  it('says so where no folder can be made, and does not try for ever', async () => {
+    await withDirectory(async (directory) => {
+      const source = join(directory, 'model.safetensors');
+      await writeSafetensors(source, { a: { dtype: 'F32', shape: [2], bytes: new Uint8Array(8) } });
+      await writeFile(join(directory, 'file'), '');
+      // What is not there can't be made there either: ENOENT, from a folder that is there.
+      for (const [into, errnoName] of [
+        ['/proc/policy', 'ENOENT'],
+        ['/proc/policy/deep', 'ENOENT'],
+        [join(directory, 'file', 'policy'), 'ENOTDIR'],
+      ] as const) {
+        await expect(publish(source, { directory: into, version: 1 })).rejects.toMatchObject({
+          code: 'WC_FILE_WRITE',
+          details: { errnoName },
+        });
+      }
+    });
+  });
+
   it('takes a folder over whose owner died over the manifest, or while it said so; and what it asked for the time with goes', async () => {
     await withDirectory(async (directory) => {
       const source = join(directory, 'model.safetensors');
