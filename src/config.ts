@@ -113,6 +113,7 @@ export function fleetOptions(
     routerUrl: settings.router_url,
     pool: settings.sync_interval === undefined ? undefined : { intervalMs: settings.sync_interval * 1000 },
     backend: settings.backend,
+    servedModel: settings.served_model,
     transport: settings.transport,
     fallback: settings.fallback,
     recover: settings.recover,
@@ -185,7 +186,8 @@ function fromEnv(
   return value;
 }
 
-function milliseconds(seconds: NonNullable<Settings['timeouts']>): Partial<UpdateTimeouts> {
+/** Who waits for engines that start does so before an update: see cli/ready.ts. */
+function milliseconds({ ready: _, ...seconds }: NonNullable<Settings['timeouts']>): Partial<UpdateTimeouts> {
   return Object.fromEntries(
     Object.entries(seconds).map(([name, value]) => [name, Math.ceil((value ?? 0) * 1000)]),
   );

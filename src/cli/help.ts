@@ -147,8 +147,12 @@ Examples
 `;
 
 export const SIMULATE_EXAMPLES = `
-Example
+prime-rl and dynamo have one kind each: prime-rl 0.8, and Dynamo 1.6's Python workers with a frontend and its RL listener. It prints the push that reaches them.
+
+Examples
   weightcast simulate --engines 2 --workers 2 --model ./checkpoint
+  weightcast simulate --backend prime-rl --engines 2
+  weightcast simulate --backend dynamo
 `;
 
 export const DEMO_EXAMPLES = `

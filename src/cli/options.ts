@@ -54,6 +54,7 @@ const FLAGS: readonly Flag[] = [
     many: true,
   },
   { flags: '--backend <name>', text: 'of engines that name none; auto finds out', preset: 'vllm' },
+  { flags: '--served-model <name>', text: 'what every engine must list in its /v1/models' },
   { flags: '-t, --transport <nccl|filesystem>', text: 'how the weights travel', preset: 'nccl' },
   {
     flags: '--fallback <filesystem|none>',
@@ -89,6 +90,11 @@ const FLAGS: readonly Flag[] = [
     text: 'a header whose value is in an environment variable; repeat it',
     many: true,
   },
+  {
+    flags: '--timeout-ready <seconds>',
+    text: 'deadline: named engines that are still starting answer',
+    preset: 'none, they must answer at once',
+  },
   ...Object.entries(TIMEOUT_TEXTS).map(([name, text]) => ({
     flags: `--timeout-${name} <seconds>`,
     text: `deadline: ${text}`,
@@ -120,15 +126,15 @@ const EVERYWHERE =
 const ONLY: Readonly<Record<FlagsOf, RegExp>> = {
   push: /^(?!(router-url|sync-interval)$)/,
   watch: /^(?!router-url$)/,
-  recover: new RegExp(`^(${EVERYWHERE}|timeout-\\w+|state-dir|verify)$`),
+  recover: new RegExp(`^(${EVERYWHERE}|timeout-(?!ready)\\w+|state-dir|verify)$`),
   // A push with another first word.
-  doctor: /^(?!(router-url|sync-interval)$)/,
-  fleet: new RegExp(`^(${EVERYWHERE}|router-url)$`),
+  doctor: /^(?!(router-url|sync-interval|served-model|timeout-ready)$)/,
+  fleet: new RegExp(`^(${EVERYWHERE}|router-url|served-model)$`),
   // Asks no engine.
   send: /^(emulate|packed|no-packed|packed-buffer-bytes|master-address|master-port|device|cuda-library|nccl-library|timeout-rendezvous|timeout-update|prime-rl-config|config)$/,
   // Sends nothing.
   orchestrate:
-    /^(engine|backend|discover|elastic|sync-interval|api-key-env|header|header-env|timeout-(discovery|rendezvous|update)|state-dir|prime-rl-config|config)$/,
+    /^(engine|backend|served-model|discover|elastic|sync-interval|api-key-env|header|header-env|timeout-(ready|discovery|rendezvous|update)|state-dir|prime-rl-config|config)$/,
 };
 
 /** What a command takes where nothing is said, if not what the others take. */
@@ -139,7 +145,11 @@ const PRESETS: Readonly<Partial<Record<FlagsOf, Readonly<Record<string, string>>
     'timeout-rendezvous': '1200',
     'packed-buffer-bytes': '256MiB',
   },
-  orchestrate: { backend: 'prime-rl', 'timeout-rendezvous': '1200' },
+  orchestrate: {
+    backend: 'prime-rl',
+    'timeout-ready': '1800',
+    'timeout-rendezvous': '1200, and 25 of Dynamo workers',
+  },
 };
 
 export function addFleetFlags(command: Command, of: FlagsOf): Command {

@@ -10,6 +10,7 @@ import { count, paint, printable } from './format.js';
 import { Monitor } from './monitor.js';
 import { type FleetFlags, resolveSettings } from './options.js';
 import { EXIT, exitCodeOfError, reportOf } from './outcome.js';
+import { awaitReady } from './ready.js';
 import { closeSession, connectOrAbort } from './session.js';
 
 export interface OrchestrateFlags extends FleetFlags {
@@ -55,6 +56,9 @@ interface Parts {
   readonly monitor: Monitor;
 }
 
+/** prime-rl's wait_for_ready_timeout. */
+const READY_SECONDS = 1_800;
+
 /** One run: what is followed, and what has come of it. */
 class Round {
   readonly #broadcasts: string;
@@ -78,6 +82,7 @@ class Round {
     const { settings, fleet, flags } = this.#parts;
     const { apiKey, headers, stateDir } = fleet;
     const { followTrainer } = await import('../operations/index.js');
+    if (!(await this.#areReady(engines))) return;
     this.#say(engines.length, group);
     await followTrainer(engines, {
       ...this.#watched(() => engines.length),
@@ -95,6 +100,26 @@ class Round {
         this.#parts.monitor.onEvent({ kind: 'phase', phase: 'pause' });
       },
     });
+  }
+
+  /** False when it was interrupted. */
+  async #areReady(engines: FleetOptions['engines']): Promise<boolean> {
+    const { fleet, settings, monitor } = this.#parts;
+    const { maybeCheckHasModel } = await import('../operations/index.js');
+    const { apiKey, headers, servedModel, backend: admin = 'prime-rl' } = fleet;
+    const access = {
+      ...{ admin, signal: monitor.signal },
+      ...(apiKey === undefined ? {} : { apiKey }),
+      ...(headers === undefined ? {} : { headers }),
+    };
+    try {
+      await awaitReady({ ...fleet, engines }, settings, { monitor, presetSeconds: READY_SECONDS });
+      if (servedModel !== undefined) await maybeCheckHasModel(engines, servedModel, access);
+      return true;
+    } catch (error) {
+      if (monitor.signal.aborted) return false;
+      throw error;
+    }
   }
 
   /** Those who are there when the group is joined; others end it. */

@@ -239,6 +239,19 @@ export function buildProgram(context: CommandContext, done: (code: number) => vo
     command('simulate', 'run reference engines on this machine until Ctrl-C', help.SIMULATE_EXAMPLES)
       .option('--engines <n>', 'engines (default: 1)', positive)
       .option('--workers <n>', 'worker processes of each engine (default: 1)', positive)
+      .addOption(
+        new Option('--backend <name>', 'what they are (default: vllm)').choices([
+          'vllm',
+          'prime-rl',
+          'dynamo',
+        ]),
+      )
+      .addOption(
+        new Option(
+          '--broadcast <nccl|filesystem>',
+          'how prime-rl servers were started to receive (default: nccl)',
+        ).choices(['nccl', 'filesystem']),
+      )
       .option('--vllm-version <version>', 'the vLLM version that they behave like (default: 0.32.0)')
       .option('--model <dir>', 'checkpoint that they load (default: a small random one)')
       .option('--port <n>', 'port of the first; the others follow (default: free ports)', positive),

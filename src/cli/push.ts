@@ -5,6 +5,7 @@ import type { CommandContext } from './context.js';
 import { Monitor } from './monitor.js';
 import { type FleetFlags, resolveSettings } from './options.js';
 import { exitCodeOfReport, reportOf } from './outcome.js';
+import { awaitReady } from './ready.js';
 import { closeSession, connectOrAbort } from './session.js';
 
 const JSON_INDENT = 2;
@@ -18,6 +19,7 @@ export async function push(weights: string, flags: FleetFlags, context: CommandC
   const fleet = fleetOptions(settings, context.io.env);
   using monitor = new Monitor({ ...context, flags });
 
+  await awaitReady(fleet, settings, { monitor, presetSeconds: null });
   const session = await connectOrAbort(
     context.connect,
     { ...fleet, onEvent: monitor.onEvent },

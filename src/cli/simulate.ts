@@ -1,24 +1,22 @@
 /** `weightcast simulate`: reference engines on CPU that stay up until Ctrl-C. */
 import { join } from 'node:path';
 import { WeightcastError } from '../errors.js';
-import {
-  type ReferenceEngine,
-  type SimulateOptions,
-  simulateFleet,
-  writeTinyModel,
-} from '../testing/index.js';
+import { type ReferenceEngine, type SimulateOptions, writeTinyModel } from '../testing/index.js';
 import { openCheckpoint } from '../weights/checkpoint.js';
 import type { CommandContext } from './context.js';
 import { count } from './format.js';
 import { Monitor } from './monitor.js';
 import { EXIT } from './outcome.js';
 import { orInterrupted } from './session.js';
+import { type Broadcast, type Order, type Simulation, startSimulation } from './simulate/backends.js';
 import { temporaryFolder } from './temporary.js';
 
 export interface SimulateFlags {
+  readonly backend?: Order['backend'];
   readonly engines?: number;
   readonly workers?: number;
   readonly vllmVersion?: string;
+  readonly broadcast?: Broadcast;
   readonly model?: string;
   readonly port?: number;
   readonly json?: boolean;
@@ -48,18 +46,20 @@ export async function simulate(flags: SimulateFlags, context: CommandContext): P
   using monitor = new Monitor({ ...context, flags });
   const { signal } = monitor;
   await using folder = await temporaryFolder('weightcast-simulate-');
-  const starting = simulateFleet({
-    engines: engineCount,
-    workers,
-    ...(flags.model === undefined ? {} : { model: flags.model }),
-    ...(flags.vllmVersion === undefined ? {} : { version: flags.vllmVersion as Version }),
-    ...(flags.port === undefined ? {} : { port: flags.port }),
-  });
-  await using fleet = await orInterrupted(starting, signal);
+  const model = flags.model ?? join(folder.path, 'step_0');
   // Something to push at once: other weights of the same shapes.
   const next = flags.model ?? join(folder.path, 'step_1');
-  if (flags.model === undefined) await writeTinyModel(next, { seed: 1 });
-  announce(fleet.engines, { model: fleet.model, next, flags, context });
+  if (flags.model === undefined) {
+    await writeTinyModel(model);
+    await writeTinyModel(next, { seed: 1 });
+  }
+  const starting = startSimulation({
+    ...{ backend: flags.backend ?? 'vllm', engines: engineCount, workers, model, port: flags.port ?? 0 },
+    version: flags.vllmVersion as Version | undefined,
+    broadcast: flags.broadcast,
+  });
+  await using fleet = await orInterrupted(starting, signal);
+  announce(fleet, { model, next, flags, context });
   return (await runUntilEnd(fleet.engines, signal, (text) => monitor.say(text))) ? EXIT.ok : EXIT.failed;
 }
 
@@ -71,20 +71,19 @@ interface Announcement {
 }
 
 function announce(
-  engines: readonly ReferenceEngine[],
+  { engines, words, what, places }: Simulation,
   { model, next, flags, context: { io } }: Announcement,
 ): void {
-  const push = ['weightcast push', next, ...engines.map(({ url }) => `-e vllm=${url}`), '--emulate'].join(
-    ' ',
-  );
+  const push = ['weightcast push', next, ...words, '--emulate'].join(' ');
   if (flags.json === true) {
     const facts = engines.map(({ url, version, pid, workers }) => ({ url, version, pid, workers }));
-    io.out.write(`${JSON.stringify({ engines: facts, model, push })}\n`);
+    io.out.write(`${JSON.stringify({ engines: facts, ...places, model, push })}\n`);
     return;
   }
-  for (const { url, version, workers } of engines) {
-    io.out.write(`${url}  as vLLM ${version}, ${count(workers.length, 'worker')}, emulated\n`);
+  for (const { url, workers } of engines) {
+    io.out.write(`${url}  as ${what}, ${count(workers.length, 'worker')}, emulated\n`);
   }
+  for (const [name, url] of Object.entries(places)) io.out.write(`${url}  as its ${name}\n`);
   if (flags.quiet !== true)
     io.out.write(`\nTry, in another terminal:\n  ${push}\n\nCtrl-C ends the engines.\n`);
 }

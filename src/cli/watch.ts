@@ -7,6 +7,7 @@ import type { CommandContext } from './context.js';
 import { Monitor } from './monitor.js';
 import { type FleetFlags, resolveSettings } from './options.js';
 import { EXIT, exitCodeOfError, exitCodeOfReport, reportOf } from './outcome.js';
+import { awaitReady } from './ready.js';
 import { closeSession, connectOrAbort, type Session } from './session.js';
 import { deltaTeller } from './watch/deltas.js';
 import { patientLook } from './watch/listing.js';
@@ -37,6 +38,7 @@ export async function watch(directory: string, flags: WatchFlags, context: Comma
   using monitor = new Monitor({ ...context, flags });
   const { signal } = monitor;
 
+  await awaitReady(fleet, settings, { monitor, presetSeconds: null });
   const session = await connectOrAbort(context.connect, { ...fleet, onEvent: monitor.onEvent }, signal);
   try {
     let state: WatchState = NOTHING_PUSHED;

@@ -23,6 +23,7 @@ const byteSize = z.unknown().transform((value, context): number => {
 });
 
 const timeouts = z.strictObject({
+  ready: seconds.optional(),
   probe: seconds.optional(),
   pause: seconds.optional(),
   resume: seconds.optional(),
@@ -39,6 +40,7 @@ export const settingsSchema = z.strictObject({
   elastic: z.array(text).max(64, 'at most 64 names').optional(),
   router_url: engineUrl.optional(),
   backend: text.optional(),
+  served_model: text.optional(),
   transport: z.enum(['nccl', 'filesystem']).optional(),
   fallback: z.enum(['filesystem', 'none']).optional(),
   recover: text.optional(),

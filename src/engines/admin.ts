@@ -70,6 +70,14 @@ export type PauseMode = 'abort' | 'wait' | 'keep';
 /** What an engine does with its memory: one that is asleep keeps its weights elsewhere, an emptied one has let go of them. */
 export type SleepState = 'awake' | 'asleep' | 'emptied';
 
+/** What one answer says of the process behind an engine. */
+export interface EngineLife {
+  /** As {@link EngineAdmin.processStart} says it. */
+  readonly processStart: number | null;
+  /** Nothing can be written to the memory of one that sleeps; null where its metrics don't say. */
+  readonly sleep: SleepState | null;
+}
+
 /** What leaves rank 0: engines of one wire format can share a communicator. */
 export type WireFormat = 'vllm' | 'prime-rl';
 
@@ -94,6 +102,8 @@ export interface Capabilities {
   readonly wire: WireFormat | null;
   /** False where nothing loads whole weights from a directory: a prime-rl server that was started for NCCL. */
   readonly diskLoad: boolean;
+  /** Milliseconds in which a group has to stand: its process ends when it waits longer. Default: it waits as long as it is told. */
+  readonly joinWithinMs?: number;
   /** How it can pause; default: in every mode. */
   readonly pauseModes?: readonly PauseMode[];
   /** `isPaused` says false after a pause by 'keep', though it holds. */
@@ -208,10 +218,10 @@ export interface EngineAdmin {
   transferBackend?(): Exchange<string | null>;
   /** Requests that it works on now; null where its metrics don't say. */
   runningRequests?(): Exchange<number | null>;
-  /** Nothing can be written to the memory of one that sleeps; null where its metrics don't say. */
-  sleepState?(): Exchange<SleepState | null>;
   /** A number that stays as long as the process does and no longer (Unix seconds of its start, where its metrics say): tells a restarted engine. */
   processStart(): Exchange<number | null> | null;
+  /** That, and whether it sleeps, where one answer says both. */
+  life?(): Exchange<EngineLife>;
   /** Scores a fixed prompt under the weights that are served now. */
   scorePrompt(options: {
     readonly model: string;

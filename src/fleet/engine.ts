@@ -1,5 +1,5 @@
 /** One engine of a fleet: its admin operations and a way to run them. */
-import type { EngineAdmin, Exchange, ModelCard, SleepState } from '../engines/admin.js';
+import type { EngineAdmin, EngineLife, Exchange, ModelCard, SleepState } from '../engines/admin.js';
 import { asWeightcastError, WeightcastError } from '../errors.js';
 
 export interface CallOptions {
@@ -28,6 +28,8 @@ export interface EngineFacts {
   /** null where the engine can't say. */
   readonly sleep: SleepState | null;
   readonly model: string | null;
+  /** Ids of all that it lists, adapters too. */
+  readonly models: readonly string[];
   /** Unix seconds; null where the metrics don't say. */
   readonly processStart: number | null;
   readonly weightVersion: string | null;
@@ -51,18 +53,25 @@ export async function probeEngine(engine: EngineLink, options: CallOptions): Pro
     await call(admin.health());
     const workers = await workersOf(engine, ask);
     const paused = await ask(admin.isPaused());
-    const model = baseModel(await call(admin.listModels()));
+    const cards = await call(admin.listModels());
     const weightVersion = await ask(admin.weightVersion());
     // Metrics are the last: where they fail or hang, nothing else waits for them.
-    const processStart = await ask(admin.processStart()).catch(() => null);
-    const sleep = await ask(admin.sleepState?.() ?? null).catch(() => null);
-    return { workers, paused, sleep, model, processStart, weightVersion };
+    const { processStart, sleep } = await lifeOf(admin, ask).catch(() => UNKNOWN_LIFE);
+    const models = cards.map(({ id }) => id);
+    return { workers, paused, sleep, model: baseModel(cards), models, processStart, weightVersion };
   } catch (error) {
     throw asWeightcastError(error, 'WC_ENGINE_UNREACHABLE', { engine: engine.id, phase: 'preflight' });
   }
 }
 
 type Ask = <T>(exchange: Exchange<T> | null) => Promise<T | null>;
+
+const UNKNOWN_LIFE: EngineLife = { processStart: null, sleep: null };
+
+async function lifeOf(admin: EngineAdmin, ask: Ask): Promise<EngineLife> {
+  const said = await ask(admin.life?.() ?? null);
+  return said ?? { ...UNKNOWN_LIFE, processStart: await ask(admin.processStart()) };
+}
 
 async function workersOf({ admin, declaredWorkers, id }: EngineLink, ask: Ask): Promise<number> {
   const said = await ask(admin.worldSize());

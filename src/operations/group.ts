@@ -19,7 +19,10 @@ export interface BroadcasterOptions extends OperationOptions {
   readonly port: number;
   /** GPU workers of all engines, the trainer not included. Default: one for each engine whose number was not said. */
   readonly inferenceWorldSize?: number;
-  /** Milliseconds until the workers give up. Default 1,200,000, prime-rl's. Their answers may take 15 s more, whatever `timeoutMs` says. */
+  /**
+   * Milliseconds until the workers give up. Default 1,200,000, prime-rl's; 25,000 where one of the engines is a Dynamo worker, which ends itself after 30 s. Their
+   * answers may take 15 s more, whatever `timeoutMs` says.
+   */
   readonly joinTimeoutMs?: number;
 }
 
@@ -44,8 +47,10 @@ export function initBroadcaster(
   engines: readonly EngineName[],
   options: BroadcasterOptions,
 ): Promise<{ readonly joined: readonly string[]; readonly skipped: readonly string[] }> {
-  const { host, port, joinTimeoutMs = JOIN_MS, onLog } = options;
+  const { host, port, onLog } = options;
   return withEngines(engines, options, async (connected) => {
+    const limits = connected.flatMap(({ admin }) => admin.capabilities.joinWithinMs ?? []);
+    const joinTimeoutMs = options.joinTimeoutMs ?? Math.min(JOIN_MS, ...limits);
     const shares = connected.map(({ id, target }) => ({ id, workers: target.workers }));
     const fleet = shareWorkers(shares, options.inferenceWorldSize ?? null);
     const { worldSize, seats } = planRanks(

@@ -5,6 +5,7 @@ import { createHttpClient, type EngineTarget, type HttpClient } from '../engines
 import { question } from '../engines/question.js';
 import { models } from '../engines/vllm-native/read.js';
 import { asWeightcastError, hasCode, WeightcastError } from '../errors.js';
+import { requireModel } from '../fleet/served-model.js';
 import { type EngineName, type OperationOptions, onEvery, targetsOf } from './engines.js';
 
 export interface HealthOptions extends Omit<OperationOptions, 'timeoutMs'> {
@@ -25,7 +26,7 @@ const LOOK_MS = 5_000;
  * @example
  * await checkHealth(['http://10.0.0.5:8000'], { onLog: console.log });
  *
- * @throws WeightcastError WC_ENGINE_TIMEOUT, which names the engines that are not; WC_UPDATE_ABORTED, WC_CONFIG_INVALID
+ * @throws WeightcastError WC_ENGINE_TIMEOUT, which names the engines that are not; WC_ENGINE_UNAUTHORIZED, WC_UPDATE_ABORTED, WC_CONFIG_INVALID
  */
 export async function checkHealth(
   engines: readonly EngineName[],
@@ -38,7 +39,7 @@ export async function checkHealth(
   const elapsed = () => performance.now() - startedMs;
   /** Why each engine was not healthy at the last look. */
   const waiting = new Map<string, unknown>(targets.map(({ id }) => [id, null]));
-  let loggedMs = 0;
+  let loggedMs = Number.NEGATIVE_INFINITY;
   for (;;) {
     await Promise.all(
       targets
@@ -53,7 +54,9 @@ export async function checkHealth(
         }),
     );
     if (waiting.size === 0) return;
-    const hopeless = [...waiting.values()].find((error) => hasCode(error, 'WC_CONFIG_INVALID'));
+    const hopeless = [...waiting.values()].find(
+      (error) => hasCode(error, 'WC_CONFIG_INVALID') || hasCode(error, 'WC_ENGINE_UNAUTHORIZED'),
+    );
     if (hopeless !== undefined) throw hopeless;
     if (signal?.aborted) throw aborted(signal);
     if (elapsed() + intervalMs > timeoutMs) throw unhealthy(waiting, timeoutMs);
@@ -83,7 +86,8 @@ async function look(
 function openHealth(engine: string): Exchange<void> {
   return question('health', '/health', ({ status }) => {
     if (status >= 200 && status < 300) return;
-    throw new WeightcastError('WC_ENGINE_HTTP', `health: the engine answered ${status}`, {
+    const code = status === 401 || status === 403 ? 'WC_ENGINE_UNAUTHORIZED' : 'WC_ENGINE_HTTP';
+    throw new WeightcastError(code, `health: the engine answered ${status}`, {
       engine,
       details: { operation: 'health', status },
     });
@@ -145,12 +149,10 @@ export async function maybeCheckHasModel(
 ): Promise<void> {
   if (options.skipModelCheck === true) return;
   for (const [engine, cards] of await listModels(engines, options)) {
-    const ids = cards.map(({ id }) => id);
-    if (ids.includes(model)) continue;
-    const serves = ids.length === 0 ? 'it lists none' : `it serves ${ids.slice(0, 10).join(', ')}`;
-    throw new WeightcastError('WC_CONFIG_INVALID', `${engine} does not serve the model ${model}: ${serves}`, {
+    requireModel(
       engine,
-      details: { model, models: ids },
-    });
+      model,
+      cards.map(({ id }) => id),
+    );
   }
 }

@@ -116,8 +116,9 @@ function updateOf(
 /** @throws WeightcastError WC_ENGINE_ASLEEP; one that can't say passes */
 async function requireAllAwake(engines: readonly ConnectedEngine[]): Promise<void> {
   await onEvery(engines, async ({ id, admin, call }) => {
-    const exchange = admin.sleepState?.() ?? null;
-    requireAwake(id, exchange === null ? null : await call(exchange).catch(() => null));
+    const exchange = admin.life?.();
+    const life = exchange === undefined ? null : await call(exchange).catch(() => null);
+    requireAwake(id, life?.sleep ?? null);
   });
 }
 

@@ -2,7 +2,7 @@
 import { setMaxListeners } from 'node:events';
 import { dirname } from 'node:path';
 import type { WireFormat } from '../engines/admin.js';
-import { asWeightcastError, WeightcastError } from '../errors.js';
+import { asWeightcastError, hasCode, WeightcastError } from '../errors.js';
 import { type EngineLink, onAll } from '../fleet/engine.js';
 import type { NativeRuntime } from '../native.js';
 import { allOrFirstFailure, type Group, type GroupMember } from '../transports/nccl/group.js';
@@ -167,6 +167,10 @@ export class NcclSender {
     const ids = fresh.flatMap(({ work: { members } }) => members.map(({ engine }) => engine.id));
     await this.#marks.set(ids);
     await attempt.journal.ask('join', ids);
+    const timeoutMs = rendezvousMs(
+      settings,
+      fresh.flatMap(({ work: { members } }) => members),
+    );
     const callOff = new AbortController();
     const meeting = fresh.length > 1 ? meetingOf(fresh.length) : null;
     const signal = AbortSignal.any([attempt.signal, callOff.signal]);
@@ -180,7 +184,7 @@ export class NcclSender {
           packing,
           masterAddress: settings.masterAddress,
           masterPort: port,
-          timeoutMs: settings.timeouts.rendezvous,
+          timeoutMs,
           signal,
           together: meeting?.arrive,
           onSilent: ({ id }) => {
@@ -195,6 +199,9 @@ export class NcclSender {
       };
       signal.addEventListener('abort', stop, { once: true });
       await allOrFirstFailure(opening, stop);
+    } catch (error) {
+      if (timeoutMs < settings.timeouts.rendezvous && isTimeout(error)) ledger.note(SHORT_RENDEZVOUS);
+      throw error;
     } finally {
       await attempt.journal.joined().catch(() => undefined);
     }
@@ -241,6 +248,23 @@ export class NcclSender {
     });
     await (leaving ?? this.#dropLanes());
   }
+}
+
+/** As it was said; else no longer than the engines themselves wait, which end rather than go on. */
+export function rendezvousMs(
+  { timeouts, isRendezvousSaid }: Pick<Settings, 'timeouts' | 'isRendezvousSaid'>,
+  members: readonly { readonly engine: Pick<EngineLink, 'admin'> }[],
+): number {
+  if (isRendezvousSaid) return timeouts.rendezvous;
+  const limits = members.flatMap(({ engine }) => engine.admin.capabilities.joinWithinMs ?? []);
+  return Math.min(timeouts.rendezvous, ...limits);
+}
+
+const SHORT_RENDEZVOUS =
+  'the rendezvous was given up before Dynamo workers end themselves (DYN_RL_INIT_WEIGHTS_TIMEOUT_S, 30 s): where they have more time, say so by --timeout-rendezvous';
+
+function isTimeout(error: unknown): boolean {
+  return hasCode(error, 'WC_RENDEZVOUS_TIMEOUT') || hasCode(error, 'WC_NCCL_TIMEOUT');
 }
 
 /** Each further group's store listens on the next port, so that a firewall can let them in. @throws WeightcastError WC_CONFIG_INVALID */

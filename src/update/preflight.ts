@@ -2,6 +2,7 @@
 import { hasCode, WeightcastError } from '../errors.js';
 import { requireAwake } from '../fleet/asleep.js';
 import { type CallOptions, type EngineFacts, type EngineLink, onAll, probeEngine } from '../fleet/engine.js';
+import { requireModel } from '../fleet/served-model.js';
 import { type Checkpoint, openCheckpoint } from '../weights/checkpoint.js';
 import type { Attempt } from './attempt.js';
 import { type Finding, findingOf, joiningRecord } from './claim/found.js';
@@ -59,6 +60,7 @@ export async function preflight(fleet: FleetConnections, input: PreflightInput):
       throw stuckInJoin(input.found, engine.id, error) ?? error;
     });
     requireAwake(engine.id, facts.sleep);
+    requireModel(engine.id, settings.servedModel, facts.models);
     const before = memory.processStarts.get(engine.id);
     // One that can't say now has not said that it was restarted.
     if (facts.processStart !== null || before === undefined)

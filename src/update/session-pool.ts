@@ -5,6 +5,7 @@ import { ElasticPool, type PoolOptions } from '../fleet/elastic/pool.js';
 import type { Adapter, Desired, DesiredWeights, LeftWeights, Seen } from '../fleet/elastic/state.js';
 import { type EngineLink, probeEngine } from '../fleet/engine.js';
 import type { Member } from '../fleet/membership.js';
+import { requireModel } from '../fleet/served-model.js';
 import type { AdapterReport } from './adapters.js';
 import { Link } from './fleet-connections.js';
 import type { Ledger } from './ledger.js';
@@ -82,13 +83,14 @@ export function openPool(
   return new ElasticPool({
     sources: membership?.found ?? [],
     fixed: targetsOf(settings),
-    probe: prober(http, settings.timeouts.probe),
+    probe: prober(http, settings),
     ...{ sync, isPassing, policy, intervalMs, routerUrl: settings.routerUrl, onChange },
   });
 }
 
 /** Asks engines for what tells a restart and a version; what a server is, is asked once a process. */
-function prober(http: HttpClient, timeoutMs: number): PoolOptions['probe'] {
+function prober(http: HttpClient, { timeouts, servedModel }: Settings): PoolOptions['probe'] {
+  const timeoutMs = timeouts.probe;
   const known = new Map<string, { readonly link: EngineLink; processStart: number | null | undefined }>();
   return async (target: EngineTarget, { withAdapters, signal }): Promise<Seen> => {
     const key = JSON.stringify(target);
@@ -99,7 +101,10 @@ function prober(http: HttpClient, timeoutMs: number): PoolOptions['probe'] {
       };
       known.set(key, entry);
       const { link } = entry;
-      const { processStart, weightVersion, paused, sleep } = await probeEngine(link, { signal, timeoutMs });
+      const facts = await probeEngine(link, { signal, timeoutMs });
+      const { processStart, weightVersion, paused, sleep } = facts;
+      // A frontend no longer lists the model of one that sleeps.
+      if (sleep === null || sleep === 'awake') requireModel(target.id, servedModel, facts.models);
       // Another process may be another version of the server.
       if (entry.processStart !== undefined && entry.processStart !== processStart) known.delete(key);
       entry.processStart = processStart;

@@ -24,6 +24,7 @@ export interface Settings {
   readonly pool: NonNullable<FleetOptions['pool']>;
   readonly routerUrl: string | null;
   readonly backend: string;
+  readonly servedModel: string | null;
   readonly transport: TransportName;
   readonly fallback: 'filesystem' | 'none';
   readonly recover: string | null;
@@ -40,6 +41,8 @@ export interface Settings {
   readonly apiKey: string | null;
   readonly headers: Readonly<Record<string, string>>;
   readonly timeouts: UpdateTimeouts;
+  /** False where `timeouts.rendezvous` is the default, which engines may shorten. */
+  readonly isRendezvousSaid: boolean;
   /** null: without claims, journal and guardian. */
   readonly state: StatePlace | null;
   readonly guardian: boolean;
@@ -73,6 +76,7 @@ export function resolveSettings(options: FleetOptions): Settings {
     pool: options.pool ?? {},
     routerUrl: options.routerUrl ?? null,
     backend: options.backend ?? 'vllm',
+    servedModel: options.servedModel ?? null,
     transport: options.transport ?? 'nccl',
     fallback: options.fallback ?? 'none',
     recover: options.recover === undefined ? null : resolve(options.recover),
@@ -89,6 +93,7 @@ export function resolveSettings(options: FleetOptions): Settings {
     apiKey: options.apiKey ?? null,
     headers: options.headers ?? {},
     timeouts,
+    isRendezvousSaid: options.timeouts?.rendezvous !== undefined,
     state: options.stateDir === null ? null : statePlace(options.stateDir),
     guardian: options.guardian ?? false,
     onEvent: harmless(options.onEvent),

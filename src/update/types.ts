@@ -67,6 +67,8 @@ export interface FleetOptions {
   readonly routerUrl?: string;
   /** Of engines that name none: 'vllm' (default), 'prime-rl', 'dynamo', or 'auto', which finds out. */
   readonly backend?: string;
+  /** What every engine must list in its /v1/models. Default: nobody asks. */
+  readonly servedModel?: string;
   /** Default 'nccl'. */
   readonly transport?: TransportName;
   /** 'filesystem': engines that NCCL can't reach, or that a failed transfer quarantined, load the weights from disk. Default none. */

@@ -68,9 +68,12 @@ describe('a prime-rl file', () => {
         urls: ['http://router:8000'],
         headersFromState: { 'X-Session-ID': 'trajectory_id' },
       },
+      model: 'Qwen/Qwen3-0.6B',
       skipModelCheck: true,
       waitForReadyMs: 60_000,
     });
+    expect(config.settings).toMatchObject({ timeouts: { ready: 60, rendezvous: 600 } });
+    expect(config.settings).not.toHaveProperty('served_model');
     expect(fleetOptions(config.settings, ENV)).toMatchObject({
       engines: [
         { url: 'http://a:8100', backend: 'prime-rl', workers: 4 },
@@ -187,6 +190,14 @@ describe('a prime-rl file', () => {
     );
   });
 
+  it('says how long to wait for engines, and what they must serve', async () => {
+    const waits = `[model]\nname = "m"\n${CLIENT}wait_for_ready_timeout = 90`;
+    expect((await read(waits)).settings).toMatchObject({ served_model: 'm', timeouts: { ready: 90 } });
+    const found = await read('[client]\nelastic = { hostname = "p" }\nwait_for_ready_timeout = 90');
+    expect(found.settings.timeouts).toEqual({ discovery: 90 });
+    expect(fleetOptions(found.settings, ENV).timeouts).toEqual({ discovery: 90_000 });
+  });
+
   it("waits for the whole of a Dynamo deployment, whose workers are prime-rl's where NCCL updates them", async () => {
     const { settings } = await read(
       '[client]\nbackend = "dynamo"\nbase_url = "http://f:8000/v1"\n[weight_broadcast]\ntype = "nccl"\ninference_world_size = 4',
@@ -194,6 +205,17 @@ describe('a prime-rl file', () => {
     expect(settings.discover).toEqual(['dynamo=http://f:8000,rl=http://f:8001,world_size=4,rpc=prime-rl']);
     expect(fleetOptions(settings, ENV).discover).toMatchObject([{ worldSize: 4, rpc: 'prime-rl' }]);
   });
+
+  it.each([
+    ['', undefined],
+    ['timeout = 110', { rendezvous: 110 }],
+  ])(
+    "leaves Dynamo's workers the time that they give themselves, unless it says another: '%s'",
+    async (line, timeouts) => {
+      const text = `[client]\nbackend = "dynamo"\n[weight_broadcast]\ntype = "nccl"\n${line}`;
+      expect((await read(text)).settings.timeouts).toEqual(timeouts);
+    },
+  );
 
   it('finds an elastic pool by its name, whose requests go to the router', async () => {
     const { settings, inference } = await read(

@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest';
+import type { Exchange } from '../../src/engines/admin.js';
 import { createHttpClient } from '../../src/engines/http.js';
 import { vllmAdmin } from '../../src/engines/vllm/admin.js';
 import { selectDialect } from '../../src/engines/vllm-native/dialects.js';
@@ -45,11 +46,22 @@ it('asks an engine for its facts over one connection', async () => {
       paused: false,
       sleep: null,
       model: 'model',
+      models: ['model'],
       processStart: 5,
       weightVersion: '7',
     });
     expect(received).toHaveLength(6);
     expect(new Set(received.map(({ port }) => port)).size).toBe(1);
+  });
+});
+
+it('asks once where one answer says when the process was started and whether it sleeps', async () => {
+  await withEngine(answers, async (engine, { received }) => {
+    const metrics = engine.admin.processStart() as Exchange<number | null>;
+    const life = { processStart: 7, sleep: 'asleep' } as const;
+    const admin = { ...engine.admin, life: () => ({ ...metrics, read: () => life }) };
+    expect(await probeEngine({ ...engine, admin }, {})).toMatchObject(life);
+    expect(received.filter(({ path }) => path === '/metrics')).toHaveLength(1);
   });
 });
 

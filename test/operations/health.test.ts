@@ -44,6 +44,12 @@ describe('checkHealth', () => {
     ]);
   });
 
+  it.each([401, 403])('does not wait for an engine that answers %i: it needs a key', async (status) => {
+    await withFakes([statuses(status)], async ([engine]) => {
+      await expectCode(checkHealth([engine?.url ?? ''], QUICK), 'WC_ENGINE_UNAUTHORIZED');
+    });
+  });
+
   it("asks by the caller's own operations where it gives them", async () => {
     await withFakes([{ '/health': () => [204, {}] }], async ([engine]) => {
       // vLLM says 200: the generic question would have taken any 2xx.

@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import { resolve } from 'node:path';
 import { describe, expect, it, vi } from 'vitest';
+import type { EngineTarget } from '../../src/engines/http.js';
 import {
   initBroadcaster,
   loadLoraAdapter,
@@ -277,6 +278,22 @@ describe('initBroadcaster', () => {
     } finally {
       vi.useRealTimers();
     }
+  });
+
+  it('gives workers that end themselves in a longer wait less time, unless it is said', async () => {
+    const impatient = (target: EngineTarget) => {
+      const own = fakeAdmin(target);
+      return { ...own, capabilities: { ...own.capabilities, joinWithinMs: 25_000 } };
+    };
+    await withFakes([{}], async ([engine]) => {
+      const asked = async (joinTimeoutMs?: number) => {
+        const said = joinTimeoutMs === undefined ? {} : { joinTimeoutMs };
+        await initBroadcaster([engine?.url ?? ''], { ...group, admin: impatient, ...said });
+        return engine?.bodies.get('/init_broadcaster');
+      };
+      expect(await asked()).toMatchObject({ timeoutMs: 25_000 });
+      expect(await asked(60_000)).toMatchObject({ timeoutMs: 60_000 });
+    });
   });
 
   it.each([400, 401, 422, 500, 503])('swallows no %s, as prime-rl does', async (status) => {

@@ -9,7 +9,7 @@ const engine = { id: 'e', url: 'http://e', backend: 'vllm' } as EngineLink;
 function attemptOf(workers: number): Attempt {
   const ledger = new Ledger([engine], () => undefined);
   const facts = new Map([
-    ['e', { workers, paused: true, model: null, processStart: null, weightVersion: null }],
+    ['e', { workers, paused: true, model: null, models: [], processStart: null, weightVersion: null }],
   ]);
   return { ledger, facts, late: new Set<string>(), engines: [engine] } as unknown as Attempt;
 }

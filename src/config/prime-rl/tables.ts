@@ -52,6 +52,13 @@ export function broadcastTable(file: unknown): BroadcastTable | null {
   return saidBy.size === 0 ? null : (merged as BroadcastTable);
 }
 
+/** The model that the orchestrator asks its engines for; null where the file does not say. */
+export function modelName(file: unknown): string | null {
+  const said = ['orchestrator.model.name', 'model.name'].map((path) => tableAt(file, path));
+  const name = said.find((value) => value !== undefined);
+  return typeof name === 'string' && name !== '' && name.length <= 4096 ? name : null;
+}
+
 /** GPU workers as prime-rl's launcher counts them on one node: data-parallel times tensor-parallel; null where the file does not say. */
 export function launchedWorkers(file: unknown): number | null {
   const inference = tableAt(file, 'inference');

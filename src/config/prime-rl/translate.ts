@@ -4,7 +4,7 @@ import type { Settings } from '../schema.js';
 import { addressOf, listOf } from './address.js';
 import { discoveryOf, discoverySettings, type PrimeRlDiscovery } from './discovery.js';
 import type { BroadcastTable, ClientTable } from './schema.js';
-import { broadcastTable, clientTable, invalid, launchedWorkers } from './tables.js';
+import { broadcastTable, clientTable, invalid, launchedWorkers, modelName } from './tables.js';
 
 /** What prime-rl takes when nothing is said. */
 const DEFAULTS = { baseUrl: 'http://localhost:8000/v1', apiKeyVar: 'VLLM_API_KEY' };
@@ -21,6 +21,8 @@ export interface PrimeRlConfig {
     /** Header name → field of a rollout's state. */
     readonly headersFromState: Readonly<Record<string, string>>;
   };
+  /** What every engine must serve; null where the file does not say. */
+  readonly model: string | null;
   readonly skipModelCheck: boolean;
   readonly waitForReadyMs: number;
 }
@@ -46,6 +48,8 @@ export function translate(file: unknown, env: Environment): PrimeRlConfig {
     // Its workers are prime-rl's worker extension then, whose methods join and receive.
     ...(isDynamo && broadcast?.type === 'nccl' ? { parameters: { rpc: 'prime-rl' } } : {}),
   }));
+  const model = modelName(file);
+  const skipModelCheck = client.skip_model_check ?? false;
   const router = client.router_url === undefined ? null : addressOf(client.router_url);
   return {
     settings: {
@@ -53,7 +57,9 @@ export function translate(file: unknown, env: Environment): PrimeRlConfig {
       ...discoverySettings(discovery, served, broadcast),
       ...(router === null ? {} : { router_url: router }),
       ...access(client, env),
+      ...(skipModelCheck || model === null ? {} : { served_model: model }),
       ...transfer(broadcast),
+      ...timeouts(client, broadcast, { isDynamo, isFound: discovery !== null }),
     },
     discovery,
     inference: {
@@ -61,7 +67,8 @@ export function translate(file: unknown, env: Environment): PrimeRlConfig {
       urls: router === null ? served : [router],
       headersFromState: client.extra_headers_from_state ?? {},
     },
-    skipModelCheck: client.skip_model_check ?? false,
+    model,
+    skipModelCheck,
     waitForReadyMs: (client.wait_for_ready_timeout ?? 1_800) * 1000,
   };
 }
@@ -120,7 +127,7 @@ function access({ api_key_var, headers, headers_from_env }: ClientTable, env: En
 
 function transfer(broadcast: BroadcastTable | null): Settings {
   if (broadcast === null) return {};
-  const { type, host, port, timeout } = broadcast;
+  const { type, host, port } = broadcast;
   if (type !== 'nccl') return { transport: 'filesystem' };
   return {
     transport: 'nccl',
@@ -128,6 +135,21 @@ function transfer(broadcast: BroadcastTable | null): Settings {
       ? {}
       : { master_address: host === 'localhost' ? '127.0.0.1' : host }),
     master_port: port ?? 29_501,
-    timeouts: { rendezvous: timeout ?? 1_200 },
   };
+}
+
+/** Seconds, as prime-rl counts them. */
+function timeouts(
+  { wait_for_ready_timeout: ready }: ClientTable,
+  broadcast: BroadcastTable | null,
+  { isDynamo, isFound }: { readonly isDynamo: boolean; readonly isFound: boolean },
+): Settings {
+  // Dynamo's workers end themselves long before prime-rl's default.
+  const rendezvous =
+    broadcast?.type === 'nccl' ? (broadcast.timeout ?? (isDynamo ? undefined : 1_200)) : undefined;
+  const said = {
+    ...(ready === undefined ? {} : isFound ? { discovery: ready } : { ready }),
+    ...(rendezvous === undefined ? {} : { rendezvous }),
+  };
+  return Object.keys(said).length === 0 ? {} : { timeouts: said };
 }

@@ -5,7 +5,15 @@ import { initBody, startBody, updateBody } from '../vllm-native/bodies.js';
 import { type Dialect, selectDialect } from '../vllm-native/dialects.js';
 import { initBroadcasterBody, updateFromPathBody } from './prime-rl-rpc.js';
 import * as read from './read.js';
-import { type DynamoWorker, flushCache, LORA_REMEDY, loraSource, WATCHDOG, workerParts } from './worker.js';
+import {
+  type DynamoWorker,
+  flushCache,
+  JOIN_WITHIN_MS,
+  LORA_REMEDY,
+  loraSource,
+  WATCHDOG,
+  workerParts,
+} from './worker.js';
 
 const TRANSFER = ['init_weights_update_group', 'update_weights_from_distributed'] as const;
 const DISK = 'update_weights_from_disk';
@@ -171,6 +179,7 @@ function capabilitiesOf({ routes, parameters }: DynamoWorker, dialect: Dialect):
     updateAnswersEarly: primeRl || native.updateAnswersEarly,
     needsWeightVersion: true,
     wire: !receives ? null : primeRl ? 'prime-rl' : 'vllm',
+    joinWithinMs: JOIN_WITHIN_MS,
     diskLoad: routes.has(DISK),
   };
 }

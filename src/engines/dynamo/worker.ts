@@ -27,7 +27,7 @@ export interface WorkerParts extends Pick<EngineAdmin, 'backend' | 'notes'> {
     | 'listModels'
     | 'processStart'
     | 'runningRequests'
-    | 'sleepState'
+    | 'life'
     | 'scorePrompt'
     | 'worldSize'
     | 'checksums'
@@ -37,6 +37,9 @@ export interface WorkerParts extends Pick<EngineAdmin, 'backend' | 'notes'> {
 /** The watchdog ends the whole process: contracts/dynamo.md 0.5. */
 export const WATCHDOG =
   'The worker exits when group init takes more than DYN_RL_INIT_WEIGHTS_TIMEOUT_S (30 s): restart it, end what it left behind (EngineCore, Worker, resource_tracker), and check that it reaches the master address.';
+
+/** A worker that is let go before that says so, and lives: DYN_RL_INIT_WEIGHTS_TIMEOUT_S is 30 s unless somebody has raised it. */
+export const JOIN_WITHIN_MS = 25_000;
 
 export const LORA_REMEDY = 'Start the worker with --enable-lora and DYN_LORA_ENABLED=true.';
 
@@ -97,7 +100,7 @@ export function workerParts({ target, parameters, metrics, notes }: DynamoWorker
       checksums: () => null,
       processStart: () => ownMetrics(({ instanceId }) => identityOf(instanceId)),
       runningRequests: () => ownMetrics(({ inFlight }) => inFlight),
-      sleepState: () => ownMetrics(({ sleep }) => sleep),
+      life: () => ownMetrics(({ instanceId, sleep }) => ({ processStart: identityOf(instanceId), sleep })),
       scorePrompt: ({ model, tokens }) => {
         if (target.inferenceUrl === null || instance === null) return null;
         const body = {

@@ -17,7 +17,10 @@ export interface Dialect {
 
 interface Row
   extends Partial<
-    Omit<Capabilities, 'wire' | 'pauseModes' | 'diskLoad' | 'needsWeightVersion' | 'transferBackend'>
+    Omit<
+      Capabilities,
+      'wire' | 'pauseModes' | 'diskLoad' | 'needsWeightVersion' | 'transferBackend' | 'joinWithinMs'
+    >
   > {
   readonly since: string;
   readonly checkpointFormatIn?: Dialect['checkpointFormatIn'];
