@@ -102,6 +102,19 @@ void a_copy_to_memory_that_may_be_gone_ends_with_the_stop() {
   CORE_CHECK(failed_with(write, code::kClosed));  // and nullptr was not read
 }
 
+void a_failed_init_leaves_its_thread_outside_of_any_group() {
+  const auto runtime = open();
+  Interrupt interrupt;
+  DeviceSession session(runtime, 0, interrupt);
+  NcclGroup group(session);
+  const auto joined = capture<Unit>([&] {
+    group.join({runtime->unique_id(), 1, 0}, {"communicator init", Deadline::after(kLong), nullptr});
+    return Unit{};
+  });
+  CORE_CHECK(failed_with(joined, code::kNcclFailed));
+  CORE_CHECK(runtime->nccl().group_end() == nccl::kInvalidUsage);  // "not in a group call"
+}
+
 void the_environment_counts_as_it_was_when_somebody_asked() {
   const auto before = Variables::now();
   setenv("NCCL_COMM_ID", "127.0.0.1:5000", 1);
@@ -136,6 +149,7 @@ constexpr Test kTests[] = {
     {"hang=ncclBroadcast", a_broadcast_that_hangs_is_given_up_at_its_deadline_with_all_that_waits_behind_it},
     {"hang=cuInit", an_init_that_hangs_is_given_up_while_its_library_is_asked},
     {"", a_copy_to_memory_that_may_be_gone_ends_with_the_stop},
+    {"driver-too-old,group-depth-leak", a_failed_init_leaves_its_thread_outside_of_any_group},
     {"", the_environment_counts_as_it_was_when_somebody_asked},
     {"", ids_that_nobody_joins_are_limited},
 };

@@ -32,8 +32,8 @@ export class SessionPool {
     return this.#pool;
   }
 
-  hold(): Promise<() => void> {
-    return this.#pool.hold();
+  hold(signal: AbortSignal): Promise<() => void> {
+    return this.#pool.hold(signal);
   }
 
   /** Where the update has left the engines. */

@@ -127,7 +127,7 @@ export class FleetSession {
   async #loadAdapter(directory: string, options: AdapterOptions): Promise<AdapterReport> {
     const signal = this.#signalOf(options);
     const previous = this.#adapters.get(options.name) ?? null;
-    const release = await this.#pool?.hold();
+    const release = await this.#pool?.hold(signal);
     try {
       const { gone, notes } = await this.#fleet.refresh(signal);
       this.#forget(gone);
@@ -150,7 +150,7 @@ export class FleetSession {
 
   async #run(path: string, options: UpdateOptions): Promise<UpdateReport> {
     const signal = this.#signalOf(options);
-    const release = await this.#pool?.hold();
+    const release = await this.#pool?.hold(signal);
     const look = await this.#fleet.refresh(signal).then(
       (refreshed) => ({ refreshed, error: null }),
       (error: unknown) => ({ refreshed: null, error }),

@@ -30,6 +30,20 @@ describe('parseBigJson', () => {
     expect(parseBigJson(text)).toEqual({ big: 18446744073709551615n, ...value });
   });
 
+  it('never takes a string that is written in escapes for one of its marks', () => {
+    const text = String.raw`{"big":18446744073709551615,"text":"\u00230#x","other":"\u00230#18446744073709551615"}`;
+    expect(parseBigJson(text)).toEqual({
+      big: 18446744073709551615n,
+      text: '#0#x',
+      other: '#0#18446744073709551615',
+    });
+  });
+
+  it('leaves a number of more digits than any id to JSON.parse', () => {
+    expect(parseBigJson('[184467440737095516150]')).toEqual([1.8446744073709552e20]);
+    expect(parseBigJson(`[${'9'.repeat(4_000_000)}]`)).toEqual([Number.POSITIVE_INFINITY]);
+  });
+
   it('throws SyntaxError for what is no JSON', () => {
     expect(() => parseBigJson('{bad 18446744073709551615')).toThrow(SyntaxError);
   });

@@ -81,7 +81,6 @@ export function wasUndisturbed({ stalledMs }: StepFacts): boolean {
 const LASTING: readonly FaultKind[] = [
   'slow-peer',
   'version-mismatch',
-  'group-depth-leak',
   'async-error',
   'peer-dies-in',
   'missing-peer',

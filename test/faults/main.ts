@@ -7,6 +7,7 @@ import type { CoordinatorFactory } from './coordinator.js';
 import { canStrike } from './dialect.js';
 import { explain } from './explain.js';
 import { judge } from './judge.js';
+import { expectNoReuse } from './own-faults.js';
 import { planScenario } from './planner.js';
 import { Pool } from './pool.js';
 import { type RunOptions, runScenario } from './runner.js';
@@ -46,6 +47,7 @@ const pairs = pairsOf(values.only).filter((pair) =>
 const replay = values.replay ?? null;
 const first = replay ?? values.seed;
 const runs = replay === null ? values.runs : 1;
+expectNoReuse();
 const pool = await Pool.open();
 const stalls = new Stalls();
 const tally = new Tally();

@@ -4,7 +4,15 @@ import type { Fault, Scenario } from './scenario.js';
 
 type Environment = Readonly<Record<string, string>>;
 
-const switches = (faults: string): Environment => ({ WEIGHTCAST_EMULATOR_FAULTS: faults });
+/** Whatever else goes wrong, a communicator that was ended must not be used again: the real library crashes of it, and so does the emulated one here. */
+const REUSE = 'crash-on-reuse';
+
+const switches = (faults: string): Environment => ({ WEIGHTCAST_EMULATOR_FAULTS: `${REUSE},${faults}` });
+
+/** For this process and those that it starts. To be called before the first of them opens the libraries. */
+export function expectNoReuse(): void {
+  process.env.WEIGHTCAST_EMULATOR_FAULTS ??= REUSE;
+}
 
 /** The emulator's switches of one engine's workers. Counts are of the whole life of a process, so they strike in the first push. */
 export function engineEnvironment({ steps }: Scenario, engine: number): Environment {
@@ -16,7 +24,6 @@ function environmentOf(fault: Fault): Environment {
   const nth = 1 + Math.floor(fault.chance * 6);
   switch (fault.kind) {
     case 'version-mismatch':
-    case 'group-depth-leak':
       return { WEIGHTCAST_EMULATOR_NCCL_VERSION: '22809' };
     case 'async-error':
       return switches(`async-error=${nth}`);
@@ -50,8 +57,10 @@ function ownOf(fault: Fault): Environment {
       return switches(`${fault.applied ? 'die-in-broadcast' : 'die-before-broadcast'}=${nth}`);
     case 'no-driver':
     case 'no-device':
-    case 'group-depth-leak':
       return switches(fault.kind);
+    case 'group-depth-leak':
+      // The leak is that of an init which fails before it has met anybody.
+      return switches('driver-too-old,group-depth-leak');
     case 'out-of-memory':
       return switches('out-of-memory=1000');
     default:

@@ -3,6 +3,7 @@ import { expect, it } from 'vitest';
 import type { Pair } from './catalogue.js';
 import { explain } from './explain.js';
 import { judge } from './judge.js';
+import { expectNoReuse } from './own-faults.js';
 import { planScenario } from './planner.js';
 import { Pool } from './pool.js';
 import { runScenario } from './runner.js';
@@ -26,6 +27,7 @@ const PAIRS: readonly (Pair & { readonly fleet?: Backend })[] = [
 it('runs a scenario of each layer, whose faults strike, and finds every invariant kept', {
   timeout: 180_000,
 }, async () => {
+  expectNoReuse();
   const pool = await Pool.open();
   const stalls = new Stalls();
   try {

@@ -81,6 +81,21 @@ test('a lookup that hangs ends with its signal', async () => {
   await expect(polled).rejects.toThrow('enough');
 });
 
+test('a lookup that was begun for nobody, and fails, ends no process', async () => {
+  const unheard: unknown[] = [];
+  const hear = (reason: unknown) => void unheard.push(reason);
+  process.on('unhandledRejection', hear);
+  try {
+    const gone = AbortSignal.abort(new Error('enough'));
+    await expect(dns('ENOTFOUND').poll(gone)).rejects.toThrow('enough');
+    // Node tells of it when the microtasks of a turn are done.
+    await new Promise(setImmediate);
+    expect(unheard).toEqual([]);
+  } finally {
+    process.off('unhandledRejection', hear);
+  }
+});
+
 const workersAt = (...systemUrls: readonly string[]): MembershipSource => ({
   name: 'dynamo',
   poll: async (): Promise<Membership> => ({

@@ -241,7 +241,10 @@ export const TRAPS: readonly Trap[] = [
       life('without_a_driver_init_fails_and_can_leak_the_group_depth'),
       traps('a_refused_destroy_can_leak_the_group_depth'),
     ],
-    addon: [files('whose driver is too old for this NCCL')],
+    addon: [
+      core('communicator', 'a_failed_init_leaves_its_thread_outside_of_any_group'),
+      files('whose driver is too old for this NCCL'),
+    ],
   },
   {
     section: '2.4, 8.4',

@@ -1,6 +1,6 @@
 /** What a frontend's RL listener answers, as one list of workers in an order of their own. */
 import type { Reply } from '../../engines/admin.js';
-import { parseBigJson } from '../../engines/big-json.js';
+import { parseBigJson, stringifyBigJson } from '../../engines/big-json.js';
 import { isRecord } from '../../engines/is-record.js';
 import { WeightcastError } from '../../errors.js';
 import {
@@ -38,7 +38,7 @@ export function readSnapshot(reply: Pick<Reply, 'text'>, listener: string, expec
   // Early builds have none (contracts/dynamo.md §2.1).
   const version = body.protocol_version ?? 1;
   if (version !== 1)
-    return refuse(`protocol_version ${String(version).slice(0, 40)}, and this version knows 1`);
+    return refuse(`protocol_version ${stringifyBigJson(version).slice(0, 40)}, and this version knows 1`);
   if (body.workers.length > MAX_WORKERS) return refuse(`more than ${MAX_WORKERS} workers`);
 
   const workers: DynamoWorker[] = [];

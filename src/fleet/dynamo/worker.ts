@@ -1,4 +1,5 @@
 /** One worker of `GET /v1/rl/workers`, read and judged (contracts/dynamo.md §2.1, and its first section on 1.6.1). */
+import { stringifyBigJson } from '../../engines/big-json.js';
 import { isRecord } from '../../engines/is-record.js';
 import { hygiene } from './system-url.js';
 
@@ -66,7 +67,10 @@ export function readWorker(value: unknown, expected: Expectations): Judged {
   });
 
   const { error, system_url: url, model, routes } = value;
-  if (error !== undefined && error !== null) return unusable(String(error).slice(0, MAX_TEXT), true);
+  if (error !== undefined && error !== null) {
+    const said = typeof error === 'string' ? error : stringifyBigJson(error);
+    return unusable(said.slice(0, MAX_TEXT), true);
+  }
   if (!Array.isArray(routes) || routes.length > MAX_ROUTES || !routes.every(isText)) {
     return invalid(`${identity}: routes is no list of names`);
   }

@@ -65,9 +65,10 @@ export function urlsOf(
 
 /** getaddrinfo can't be called off; it is not waited for either. */
 export function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted();
   return new Promise((resolve, reject) => {
     const release = onAbort(signal, () => reject(signal.reason));
+    // Nobody is told of an abort that was before; and the work, begun all the same, must not fail unheard.
+    if (signal.aborted) reject(signal.reason);
     work.then(resolve, reject).finally(release);
   });
 }

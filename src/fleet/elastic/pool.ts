@@ -5,6 +5,7 @@ import type { EngineTarget } from '../../engines/http.js';
 import type { Member, Unusable } from '../membership.js';
 import { mergeMembers } from '../merge.js';
 import type { Found } from '../specs.js';
+import { untilAborted } from './dns.js';
 import { type ElasticMetrics, elasticMetrics, prometheusText } from './metrics.js';
 import {
   advance,
@@ -222,15 +223,17 @@ export class ElasticPool {
   /**
    * Keeps hands off the engines until the function that it returns is called: an update of the fleet begins. Syncs that run end first, within half a minute, or
    * are called off.
+   *
+   * @param signal of who waits: aborted, it waits no longer, and a sync that runs goes on under the claim that it has
    */
-  async hold(): Promise<() => void> {
+  async hold(signal?: AbortSignal): Promise<() => void> {
     this.#held += 1;
     this.#looking.abort();
     const timer = setTimeout(() => {
       for (const { stop } of this.#syncs.values()) stop.abort();
     }, SYNC_GRACE_MS);
-    await this.#running;
-    await Promise.all([...this.#syncs.values()].map(({ done }) => done));
+    const quiet = this.#quiet();
+    await (signal === undefined ? quiet : untilAborted(quiet, signal).catch(() => undefined));
     clearTimeout(timer);
     let released = false;
     return () => {
@@ -279,6 +282,10 @@ export class ElasticPool {
   async close(): Promise<void> {
     clearTimeout(this.#timer);
     this.#closing.abort();
+    await this.#quiet();
+  }
+
+  async #quiet(): Promise<void> {
     await this.#running;
     await Promise.all([...this.#syncs.values()].map(({ done }) => done));
   }

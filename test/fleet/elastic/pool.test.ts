@@ -52,3 +52,34 @@ test('an engine that is found under two addresses is shown once, and said', asyn
   expect(pool.engines.map(({ url }) => url)).toEqual(['http://localhost:9090']);
   expect(pool.troubles).toEqual(['http://127.0.0.1:9090 is found twice']);
 });
+
+test('who is interrupted while it waits for the fleet waits no longer, and a newcomer that is being loaded goes on', async () => {
+  const interrupt = new AbortController();
+  let calledOff = false;
+  await using pool = new ElasticPool({
+    sources: [
+      {
+        source: {
+          name: 'test',
+          poll: async () => ({ members: [worker('http://10.0.0.1:9090')], unusable: [] }),
+        },
+      },
+    ],
+    probe: async () => ({ processStart: 1, weightVersion: null, paused: false, adapters: null }),
+    sync: (_, __, signal) =>
+      new Promise((_resolve, reject) => {
+        signal.addEventListener('abort', () => {
+          calledOff = true;
+          reject(signal.reason);
+        });
+      }),
+  });
+  pool.conclude({ weights: { directory: '/step_1', version: '1', identity: null }, adapters: [] }, []);
+  await pool.look();
+  expect(pool.engines.map(({ state }) => state)).toEqual(['syncing']);
+  const held = pool.hold(interrupt.signal);
+  interrupt.abort();
+  (await held)();
+  expect(calledOff).toBe(false);
+  expect(pool.engines.map(({ state }) => state)).toEqual(['syncing']);
+});

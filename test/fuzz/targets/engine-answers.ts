@@ -1,5 +1,4 @@
 import type { Exchange } from '../../../src/engines/admin.js';
-import { ANSWER_LIMITS, Answer } from '../../../src/engines/answer.js';
 import { isRecord } from '../../../src/engines/is-record.js';
 import { vllmAdmin } from '../../../src/engines/vllm/admin.js';
 import { crossCheck } from '../../../src/engines/vllm/cross-check.js';
@@ -9,32 +8,26 @@ import { tensorParallelSize } from '../../../src/update/digests.js';
 import { candidatesFor, judge } from '../../../src/weights/proof.js';
 import { recorded, routes, VERSIONS } from '../../engines/vllm/recordings.js';
 import { tensorOf } from '../../weights/files.js';
+import {
+  aName,
+  anything,
+  aTime,
+  type Check,
+  cards,
+  orNull,
+  type Route,
+  runAnswer,
+  STATUSES,
+  scores,
+  yesNo,
+} from './answer-target.js';
 import { expectTrue, type FuzzTarget, text, valueOrRefusal } from './target.js';
 
 const TOKENS = [11, 7, 42];
-const STATUSES = [200, 200, 200, 200, 400, 401, 404, 500, 503] as const;
-
-type Check = (value: unknown) => void;
-const anything: Check = () => {};
-
-const isName = (value: unknown): boolean => typeof value === 'string' && value.length <= 1024;
 const workers: Check = (value) =>
   expectTrue(
     Number.isInteger(value) && (value as number) >= 1 && (value as number) <= 65_536,
     'no number of workers',
-  );
-const yesNo: Check = (value) => expectTrue(typeof value === 'boolean', 'neither true nor false');
-const name: Check = (value) => expectTrue(isName(value), 'no name');
-const scores: Check = (value) =>
-  expectTrue(
-    Array.isArray(value) && value.length === TOKENS.length - 1 && value.every(Number.isFinite),
-    'no scores',
-  );
-const cards: Check = (value) =>
-  expectTrue(
-    Array.isArray(value) &&
-      value.every(({ id, root }) => isName(id) && (root === null || typeof root === 'string')),
-    'no models',
   );
 
 const TENSORS = ['model.layers.0.self_attn.q_proj.weight', 'model.norm.weight'].map((tensor) =>
@@ -53,12 +46,7 @@ const sums: Check = (value) => {
   );
 };
 
-interface Route {
-  readonly exchange: Exchange<unknown>;
-  readonly check: Check;
-}
-
-/** Every answer that the product reads, of the newest dialect and of the oldest. */
+/** Every answer of a vLLM server that the product reads, of the newest dialect and of the oldest. */
 export const ROUTES: readonly Route[] = ['0.33.0', '0.16.0'].flatMap((version) => {
   const { dialect } = selectDialect(version);
   const admin = vllmAdmin({ engine: 'e', version, notes: [] }, dialect);
@@ -67,11 +55,11 @@ export const ROUTES: readonly Route[] = ['0.33.0', '0.16.0'].flatMap((version) =
     [admin.isPaused(), yesNo],
     [admin.listModels(), cards],
     [admin.checksums(), sums],
-    [admin.scorePrompt({ model: 'm', tokens: TOKENS }), scores],
-    [admin.processStart(), (value) => expectTrue(value === null || Number.isFinite(value), 'no time')],
-    [admin.weightVersion(), name],
+    [admin.scorePrompt({ model: 'm', tokens: TOKENS }), scores(TOKENS.length - 1)],
+    [admin.processStart(), orNull(aTime)],
+    [admin.weightVersion(), aName],
     [admin.reloadFromDisk('/d'), workers],
-    [admin.resetPrefixCache({ resetRunningRequests: false }), (value) => value === null || yesNo(value)],
+    [admin.resetPrefixCache({ resetRunningRequests: false }), orNull(yesNo)],
     [admin.pause({ mode: 'keep', clearCache: false }), anything],
     [admin.resume(), anything],
     [admin.health(), anything],
@@ -107,33 +95,13 @@ function routesOf(paths: unknown): void {
   if (isRecord(paths)) crossCheck(selectDialect('0.33.0'), new Set(Object.keys(paths)));
 }
 
-/** First byte: the route. Second: the status. Third: after how many bytes the body is cut. Then the body. */
 export const engineAnswers: FuzzTarget = {
   name: 'engine-answers',
   seeds: () => [
     ...fromRecordings(),
     ...ROUTES.map((_, i) => Buffer.concat([Uint8Array.of(i, 0, 255), text(BODIES[i % BODIES.length]!)])),
   ],
-  run: (input) => {
-    const { exchange, check } = ROUTES[(input[0] ?? 0) % ROUTES.length]!;
-    const status = STATUSES[(input[1] ?? 0) % STATUSES.length]!;
-    const stride = (input[2] ?? 0) + 1;
-    const answer = new Answer({ ...ANSWER_LIMITS[exchange.budget], values: 2_000 });
-    for (let at = 3; at < input.length; at += stride) {
-      if (answer.add(input.subarray(at, at + stride)) !== null) return;
-    }
-    const reply = { status, contentType: null, ...answer.read() };
-    const value = valueOrRefusal(
-      () => ({ value: exchange.read(reply) }),
-      'WC_ENGINE_HTTP',
-      'WC_ENGINE_PROTOCOL',
-      'WC_ENGINE_DEAD',
-      'WC_ENGINE_DEV_MODE',
-      'WC_ENGINE_NOT_CONFIGURED',
-      'WC_ENGINE_UNAUTHORIZED',
-    );
-    if (value !== null) check(value.value);
-  },
+  run: (input) => runAnswer(ROUTES, input),
 };
 
 const BODIES = [

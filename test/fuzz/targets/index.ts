@@ -1,6 +1,9 @@
 import { deltaFile } from './delta-file.js';
+import { dynamoAnswers } from './dynamo-answers.js';
 import { engineAnswers } from './engine-answers.js';
+import { inferenceAnswers } from './inference-answers.js';
 import { manifestFile } from './manifest-file.js';
+import { primeRlAnswers } from './prime-rl-answers.js';
 import { pushRecord } from './push-record.js';
 import { safetensorsHeader } from './safetensors-header.js';
 import { settingsFile } from './settings-file.js';
@@ -15,6 +18,9 @@ export const TARGETS: readonly FuzzTarget[] = [
   shardIndex,
   storeRequests,
   engineAnswers,
+  primeRlAnswers,
+  dynamoAnswers,
+  inferenceAnswers,
   settingsFile,
   uniqueId,
   pushRecord,

@@ -9,6 +9,8 @@ import { pickleUniqueId } from './unique-id.js';
 
 /** First object that rank 0 of a vLLM StatelessProcessGroup broadcasts: PyNcclCommunicator's unique id (contracts/vllm.md §3). */
 const UNIQUE_ID_KEY = '/broadcast_from/0/0';
+/** Whoever makes the id has the same deadline and says better why there is none: so long after it he is waited for. The law is one second. */
+const REASON_MS = 400;
 /** Workers unpickle, which is to execute, whatever lies under this prefix. */
 const RANK0_PREFIX = '/broadcast_from/0/';
 
@@ -46,7 +48,10 @@ export class Rendezvous {
   #deserters = 0;
   #refused = 0;
   #lastRefusal: string | null = null;
+  /** The id is being made, or is made. */
+  #asked = false;
   #published = false;
+  #timer: NodeJS.Timeout | undefined;
 
   /** Takes over a store that nobody has joined; {@link openRendezvous} makes one. */
   constructor(store: StoreServer, options: RendezvousOptions) {
@@ -101,12 +106,12 @@ export class Rendezvous {
   #watch(): Promise<void> {
     const { timeoutMs, signal } = this.#options;
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => this.#expire(), timeoutMs);
+      this.#timer = setTimeout(() => this.#expire(), timeoutMs);
       const onAbort = (): void => this.abort(signal?.reason);
       signal?.addEventListener('abort', onAbort, { once: true });
       if (signal?.aborted) queueMicrotask(onAbort);
       const release = (): void => {
-        clearTimeout(timer);
+        clearTimeout(this.#timer);
         signal?.removeEventListener('abort', onAbort);
         this.#settle = null;
       };
@@ -149,10 +154,10 @@ export class Rendezvous {
 
   #advance(): void {
     const { expected, uniqueId } = this.#options;
-    if (!this.#published && this.#workers.size >= expected.length) {
-      this.#published = true;
+    if (!this.#asked && this.#workers.size >= expected.length) {
+      this.#asked = true;
       if (typeof uniqueId === 'function') this.#publishLater(uniqueId);
-      else this.#store.set(UNIQUE_ID_KEY, pickleUniqueId(uniqueId));
+      else this.#publish(uniqueId);
     }
     if (this.#servedCount >= expected.length) this.#settle?.resolve();
   }
@@ -160,18 +165,33 @@ export class Rendezvous {
   #publishLater(uniqueId: () => Promise<Uint8Array>): void {
     uniqueId().then(
       (id) => {
-        if (this.#settle !== null) this.#store.set(UNIQUE_ID_KEY, pickleUniqueId(id));
+        if (this.#settle !== null) this.#publish(id);
       },
       (error: unknown) => this.#give(asWeightcastError(error, 'WC_NCCL_FAILED', { phase: 'rendezvous' })),
     );
   }
 
+  #publish(id: Uint8Array): void {
+    this.#published = true;
+    this.#store.set(UNIQUE_ID_KEY, pickleUniqueId(id));
+  }
+
   #expire(): void {
+    if (this.#asked && !this.#published) this.#timer = setTimeout(() => this.#explain(), REASON_MS);
+    else this.#explain();
+  }
+
+  /** Who is missing, or what, at the deadline. */
+  #explain(): void {
     const { expected, timeoutMs } = this.#options;
     const joinedFrom = [...this.#workers.keys()].map((worker) => worker.remoteAddress);
     const roll = callRoll({ expected, joinedFrom, engineAddresses: this.#engineAddresses });
     const served = this.#servedCount;
-    const idle = this.#published ? `; the unique id was published and ${served} took it` : '';
+    const idle = this.#published
+      ? `; the unique id was published and ${served} took it`
+      : this.#asked
+        ? '; no unique id was made for them'
+        : '';
     const lost = this.#deserters > 0 ? `; ${this.#deserters} joined and went away` : '';
     const refused =
       this.#refused > 0 ? `; connections refused: ${this.#refused}, the last from ${this.#lastRefusal}` : '';

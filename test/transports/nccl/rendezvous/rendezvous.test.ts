@@ -74,6 +74,27 @@ test('an id that can not be made ends it with that error', async () => {
   await meeting.close();
 });
 
+test('an id that is not made in time is blamed for it, by its maker where he says something', async () => {
+  const timeoutMs = 3_000;
+  const why = new WeightcastError('WC_NATIVE_STUCK', 'ncclGetUniqueId has not returned');
+  const errorWith = async (uniqueId: () => Promise<Uint8Array>): Promise<unknown> => {
+    await using meeting = await openRendezvous(options(1, { uniqueId, timeoutMs }));
+    await using worker = await connect(meeting.port);
+    await worker.join();
+    return await meeting.complete().catch((error: unknown) => error);
+  };
+  const justAfter = performance.now() + timeoutMs + 200;
+  const [named, silent] = await Promise.all([
+    errorWith(() => new Promise((_, no) => setTimeout(() => no(why), justAfter - performance.now()))),
+    errorWith(() => new Promise(() => {})),
+  ]);
+  expect(named).toMatchObject({ code: 'WC_NATIVE_STUCK', message: 'ncclGetUniqueId has not returned' });
+  expect(silent).toMatchObject({
+    code: 'WC_RENDEZVOUS_TIMEOUT',
+    message: expect.stringContaining('1 of 1 workers joined; no unique id was made for them'),
+  });
+});
+
 test('a thousand workers meet', { timeout: 60_000 }, async () => {
   await using meeting = await openRendezvous(options(1000));
   const work = async (): Promise<Uint8Array> => {
