@@ -1,4 +1,5 @@
 /** What Dynamo's workers answer, in each of their dialects, and what its discovery lists. */
+import type { EngineLife } from '../../../src/engines/admin.js';
 import type { DynamoDialect } from '../../../src/engines/dynamo/parameters.js';
 import { question } from '../../../src/engines/question.js';
 import { type DynamoSnapshot, readSnapshot } from '../../../src/fleet/dynamo/answer.js';
@@ -44,13 +45,19 @@ function routesOf(dialect: DynamoDialect): Route[] {
     [admin.setWeightVersion('7'), anything],
     [admin.processStart(), orNull(aTime)],
     [admin.runningRequests?.(), orNull(aCount)],
-    [admin.sleepState?.(), orNull(aName)],
+    [admin.life?.(), life],
     [admin.scorePrompt({ model: 'tiny', tokens: TOKENS }), scores(TOKENS.length - 1)],
     [admin.loadLoraAdapter({ name: 'n', path: '/p' }), anything],
     [admin.unloadLoraAdapter({ name: 'n' }), anything],
   ];
   return all.flatMap(([exchange, check]) => (exchange == null ? [] : [{ exchange, check }]));
 }
+
+const life: Check = (value) => {
+  const { processStart, sleep } = value as EngineLife;
+  orNull(aTime)(processStart);
+  orNull(aName)(sleep);
+};
 
 /** Whoever is listed will be sent admin requests and credentials. */
 const snapshot: Check = (value) => {
