@@ -105,7 +105,7 @@ export const ERRORS = {
   // Rendezvous
   WC_RENDEZVOUS_TIMEOUT: entry(
     'rendezvous',
-    'The workers named in the message did not reach the store: check --master-address and the firewall.',
+    'The workers named in the message did not reach the store: check --master-address, the firewall, and that engines have as many workers as is said (workers=N).',
   ),
   WC_RENDEZVOUS_ADDRESS: entry(
     'rendezvous',

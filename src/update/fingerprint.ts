@@ -22,10 +22,10 @@ export async function verifyByFingerprint(attempt: Attempt): Promise<void> {
   if (engines.length === 0) return;
   if (engines.length === 1) {
     const [only] = engines as [EngineLink];
-    ledger.proofUnlessDigest(
-      only.id,
-      unproved('one engine alone has nobody to be compared with: use --verify digest'),
-    );
+    const hint = only.admin.capabilities.weightChecker
+      ? ': use --verify digest'
+      : ', and it reports no digests';
+    ledger.proofUnlessDigest(only.id, unproved(`one engine alone has nobody to be compared with${hint}`));
     return;
   }
   ledger.enter('fingerprint');

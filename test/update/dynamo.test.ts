@@ -155,6 +155,10 @@ it('does not believe a tag that was left out: it is always sent, and what the wo
     const session = await connect();
     const report = await session.update(b);
     expect(report.engines[0]?.weightVersion).not.toBe('initial');
+    // It has no digests to ask for.
+    expect(report.engines[0]?.proof?.note).toBe(
+      'one engine alone has nobody to be compared with, and it reports no digests',
+    );
     const [worker] = workers as [ReferenceDynamoWorker];
     expect(await versionOf(worker)).toBe(report.engines[0]?.weightVersion);
     await engineRoute(worker, 'set_weight_version', { weight_version: 12 });

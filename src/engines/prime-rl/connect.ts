@@ -117,7 +117,9 @@ function notPrimeRl(target: EngineTarget): WeightcastError {
     `${target.url} is not a prime-rl server: it has no /update_weights`,
     {
       engine: target.id,
-      remedy: target.url.endsWith('/v1') ? `Leave out /v1: ${target.url.slice(0, -'/v1'.length)}` : NO_ROUTE,
+      remedy: target.url.endsWith('/v1')
+        ? `Leave out /v1: ${target.url.slice(0, -'/v1'.length)}`
+        : `${NO_ROUTE} If it may be something else, auto=${target.url} finds out.`,
     },
   );
 }

@@ -7,7 +7,7 @@ import { type Selection, selectDialect } from '../vllm-native/dialects.js';
 import { type FailedCall, failure } from '../vllm-native/errors.js';
 import * as read from '../vllm-native/read.js';
 import { type VllmAdmin, vllmAdmin } from './admin.js';
-import { crossCheck, lacksAdminRoutes } from './cross-check.js';
+import { crossCheck, isPrimeRls, lacksAdminRoutes } from './cross-check.js';
 
 /**
  * The admin operations of the server at `target`: its dialect by /version, held against the routes of /openapi.json.
@@ -41,6 +41,12 @@ function transferOf({ parameters }: EngineTarget): TransferBackend | undefined {
 }
 
 function withRoutes(target: EngineTarget, selection: Selection, routes: ReadonlySet<string>): Selection {
+  if (isPrimeRls(routes)) {
+    throw new WeightcastError('WC_ENGINE_PROTOCOL', 'this is a prime-rl server, not a plain vLLM', {
+      engine: target.id,
+      remedy: `Name it prime-rl=${target.url}`,
+    });
+  }
   if (lacksAdminRoutes(routes)) {
     throw new WeightcastError('WC_ENGINE_DEV_MODE', 'the server lists none of the admin routes', {
       engine: target.id,
@@ -76,7 +82,7 @@ function versionProbe(target: EngineTarget): Exchange<string> {
 function notVllm(target: EngineTarget, cause: WeightcastError): WeightcastError {
   const remedy = target.url.endsWith('/v1')
     ? `Leave out /v1: ${target.url.slice(0, -'/v1'.length)}`
-    : 'Check the address: vLLM answers at /version.';
+    : `Check the address: vLLM answers at /version. A Dynamo worker is named dynamo=URL, and its frontend by --discover dynamo=URL; auto=${target.url} finds out.`;
   return new WeightcastError('WC_ENGINE_PROTOCOL', `${target.url} is not a vLLM server: it has no /version`, {
     engine: target.id,
     remedy,

@@ -16,6 +16,11 @@ export function lacksAdminRoutes(routes: ReadonlySet<string>): boolean {
   return !ROUTES.admin.some((route) => routes.has(route));
 }
 
+/** vLLM's own /update_weights comes with development mode, which a prime-rl server must not have. */
+export function isPrimeRls(routes: ReadonlySet<string>): boolean {
+  return routes.has('/update_weights') && !routes.has('/collective_rpc');
+}
+
 /** Holds a dialect against the routes that the server lists; what is missing is taken away and noted. */
 export function crossCheck(selection: Selection, routes: ReadonlySet<string>): Selection {
   const { capabilities } = selection.dialect;

@@ -109,12 +109,28 @@ describe('connecting', () => {
     },
   );
 
+  it('to a prime-rl server says what it is, and not to start it in development mode', async () => {
+    const paths = { '/update_weights': {}, '/init_broadcaster': {}, '/pause': {}, '/resume': {} };
+    const primeRl: Handler = ({ path }, response) =>
+      sendJson(response, 200, path === '/version' ? { version: '0.26.0' } : { openapi: '3.1.0', paths });
+    await withServer(primeRl, async ({ target }) => {
+      await using http = withClient();
+      await expect(connectVllm(http, target)).rejects.toMatchObject({
+        code: 'WC_ENGINE_PROTOCOL',
+        remedy: `Name it prime-rl=${target.url}`,
+      });
+    });
+  });
+
   it('to something else says that it is no vLLM, and knows the habit of ending in /v1', async () => {
     await withServer(
       (_, response) => sendJson(response, 404, { detail: 'Not Found' }),
       async ({ url }) => {
         await using http = withClient();
-        await expect(connectVllm(http, target(url))).rejects.toMatchObject({ code: 'WC_ENGINE_PROTOCOL' });
+        await expect(connectVllm(http, target(url))).rejects.toMatchObject({
+          code: 'WC_ENGINE_PROTOCOL',
+          remedy: expect.stringContaining(`auto=${url}`),
+        });
         await expect(connectVllm(http, target(`${url}/v1`))).rejects.toMatchObject({
           remedy: `Leave out /v1: ${url}`,
         });

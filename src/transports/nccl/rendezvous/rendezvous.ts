@@ -196,7 +196,7 @@ export class Rendezvous {
     const refused =
       this.#refused > 0 ? `; connections refused: ${this.#refused}, the last from ${this.#lastRefusal}` : '';
     const engine = roll.missingEngines?.length === 1 ? roll.missingEngines[0] : undefined;
-    const message = `${roll.message}${idle}${lost}${refused} (store ${this.address}:${this.port}, ${timeoutMs} ms)`;
+    const message = `${roll.message}${idle}${lost}${refused} (store ${this.address}:${this.port}, ${Math.round(timeoutMs)} ms)`;
     this.#fail('WC_RENDEZVOUS_TIMEOUT', message, {
       engine,
       details: {
