@@ -153,6 +153,7 @@ Examples
   weightcast simulate --engines 2 --workers 2 --model ./checkpoint
   weightcast simulate --backend prime-rl --engines 2
   weightcast simulate --backend dynamo
+  weightcast simulate --weight-transfer sparse_nccl
 `;
 
 export const DEMO_EXAMPLES = `

@@ -254,6 +254,12 @@ export function buildProgram(context: CommandContext, done: (code: number) => vo
       )
       .option('--vllm-version <version>', 'the vLLM version that they behave like (default: 0.32.0)')
       .option('--model <dir>', 'checkpoint that they load (default: a small random one)')
+      .addOption(
+        new Option(
+          '--weight-transfer <backend>',
+          'by which they receive; sparse_nccl takes deltas only (default: nccl)',
+        ).choices(['nccl', 'sparse_nccl']),
+      )
       .option('--port <n>', 'port of the first; the others follow (default: free ports)', positive),
     'print the addresses as one JSON document',
   ).action(async (flags) => {

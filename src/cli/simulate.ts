@@ -1,4 +1,5 @@
 /** `weightcast simulate`: reference engines on CPU that stay up until Ctrl-C. */
+import { cp, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { WeightcastError } from '../errors.js';
 import { type ReferenceEngine, type SimulateOptions, writeTinyModel } from '../testing/index.js';
@@ -8,7 +9,13 @@ import { count } from './format.js';
 import { Monitor } from './monitor.js';
 import { EXIT } from './outcome.js';
 import { orInterrupted } from './session.js';
-import { type Broadcast, type Order, type Simulation, startSimulation } from './simulate/backends.js';
+import {
+  type Broadcast,
+  type Order,
+  type Simulation,
+  startSimulation,
+  type WeightTransfer,
+} from './simulate/backends.js';
 import { temporaryFolder } from './temporary.js';
 
 export interface SimulateFlags {
@@ -17,6 +24,7 @@ export interface SimulateFlags {
   readonly workers?: number;
   readonly vllmVersion?: string;
   readonly broadcast?: Broadcast;
+  readonly weightTransfer?: WeightTransfer;
   readonly model?: string;
   readonly port?: number;
   readonly json?: boolean;
@@ -47,20 +55,36 @@ export async function simulate(flags: SimulateFlags, context: CommandContext): P
   const { signal } = monitor;
   await using folder = await temporaryFolder('weightcast-simulate-');
   const model = flags.model ?? join(folder.path, 'step_0');
+  const { weightTransfer } = flags;
   // Something to push at once: other weights of the same shapes.
   const next = flags.model ?? join(folder.path, 'step_1');
   if (flags.model === undefined) {
     await writeTinyModel(model);
-    await writeTinyModel(next, { seed: 1 });
+    if (weightTransfer === 'sparse_nccl') await writeNextStep(model, next);
+    else await writeTinyModel(next, { seed: 1 });
   }
   const starting = startSimulation({
     ...{ backend: flags.backend ?? 'vllm', engines: engineCount, workers, model, port: flags.port ?? 0 },
     version: flags.vllmVersion as Version | undefined,
-    broadcast: flags.broadcast,
+    ...{ broadcast: flags.broadcast, weightTransfer },
   });
   await using fleet = await orInterrupted(starting, signal);
   announce(fleet, { model, next, flags, context });
   return (await runUntilEnd(fleet.engines, signal, (text) => monitor.say(text))) ? EXIT.ok : EXIT.failed;
+}
+
+/** What a step of training makes of a tiny model: another lowest bit in one of a hundred elements. */
+async function writeNextStep(model: string, next: string): Promise<void> {
+  await cp(model, next, { recursive: true });
+  const { files, tensors } = await openCheckpoint(next);
+  const path = files[0]?.path as string;
+  const bytes = await readFile(path);
+  for (const { range } of tensors) {
+    if (range.kind !== 'file') continue;
+    const end = range.offset + range.byteLength;
+    for (let at = range.offset; at < end; at += 200) bytes[at] = (bytes[at] as number) ^ 1;
+  }
+  await writeFile(path, bytes);
 }
 
 interface Announcement {

@@ -61,7 +61,16 @@ export async function openCheckpoint(
   if ((await kindOf(join(full, SINGLE))) === 'file') {
     return assemble(full, await readHeaders([join(full, SINGLE)], signal));
   }
-  throw notFound(full, `neither ${INDEX} nor ${SINGLE} in it`);
+  throw notFound(full, `neither ${INDEX} nor ${SINGLE} in it`, await newestStep(full));
+}
+
+/** For who names the folder into which versions are written instead of one of them. */
+async function newestStep(directory: string): Promise<string | undefined> {
+  const steps = (await readdir(directory).catch(() => []))
+    .flatMap((name) => /^step_(\d{1,15})$/.exec(name)?.[1] ?? [])
+    .sort((a, b) => Number(b) - Number(a));
+  if (steps.length === 0) return undefined;
+  return `It holds ${steps.length} folders of versions: name one, such as ${join(directory, `step_${steps[0]}`)}.`;
 }
 
 async function openSharded(directory: string, signal: AbortSignal | null): Promise<Checkpoint> {
@@ -166,8 +175,8 @@ function some(names: readonly string[]): string {
   return names.length > 5 ? `${shown} and ${names.length - 5} more` : shown;
 }
 
-function notFound(path: string, message: string): WeightcastError {
-  return new WeightcastError('WC_CHECKPOINT_NOT_FOUND', `${path}: ${message}`, { details: { path } });
+function notFound(path: string, message: string, remedy?: string): WeightcastError {
+  return new WeightcastError('WC_CHECKPOINT_NOT_FOUND', `${path}: ${message}`, { details: { path }, remedy });
 }
 
 function invalid(path: string, message: string): WeightcastError {

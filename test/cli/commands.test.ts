@@ -122,6 +122,20 @@ test('simulate prints addresses and a push that works, and a signal ends every p
   expect(await readdir(folder)).toEqual([]);
 });
 
+test('simulate can take deltas, and prints the push of one', { timeout: LONG }, async () => {
+  const args = ['simulate', '--weight-transfer', 'sparse_nccl', '--json'];
+  await using simulation = new Spawned([MAIN, ...args], { TMPDIR: folder });
+  await simulation.out.seen('\n');
+  const { push, model } = JSON.parse(simulation.out.text);
+  const pushed = await weightcast([...push.split(' ').slice(1), '--verify', 'digest', '--json']);
+  expect(JSON.parse(pushed.out)).toMatchObject({
+    outcome: 'updated',
+    transport: 'nccl',
+    delta: { base: model, tensors: 25 },
+    engines: [{ proof: { method: 'digest', mismatched: [] } }],
+  });
+});
+
 test('simulate refuses a vLLM version that it does not know', async () => {
   const ended = await weightcast(['simulate', '--vllm-version', '0.1.0']);
   expect(ended).toMatchObject({ code: 2, out: '', err: expect.stringContaining('0.32.0') });

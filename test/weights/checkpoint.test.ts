@@ -175,6 +175,10 @@ describe('a checkpoint directory', () => {
         /neither model\.safetensors\.index\.json nor model\.safetensors/,
       );
       await refused(join(directory, 'no'), 'WC_CHECKPOINT_NOT_FOUND', /no such file/);
+      for (const step of [9, 10]) await mkdir(join(directory, `step_${step}`));
+      await expect(openCheckpoint(directory)).rejects.toMatchObject({
+        remedy: expect.stringContaining(`such as ${join(directory, 'step_10')}.`),
+      });
     }));
 });
 

@@ -10,6 +10,9 @@ import {
 
 export type Broadcast = 'nccl' | 'filesystem';
 
+/** vLLM's backends; sparse_nccl takes deltas only. */
+export type WeightTransfer = 'nccl' | 'sparse_nccl';
+
 export interface Order {
   readonly backend: 'vllm' | 'prime-rl' | 'dynamo';
   readonly engines: number;
@@ -20,6 +23,7 @@ export interface Order {
   readonly port: number;
   readonly version: SimulateOptions['version'];
   readonly broadcast: Broadcast | undefined;
+  readonly weightTransfer: WeightTransfer | undefined;
 }
 
 /** Engines that run until they are disposed of. */
@@ -35,22 +39,28 @@ export interface Simulation extends AsyncDisposable {
 
 /** @throws WeightcastError WC_CONFIG_INVALID for what the backend does not have, WC_REFERENCE_ENGINE when one does not start */
 export async function startSimulation(order: Order): Promise<Simulation> {
-  const { backend, version, broadcast } = order;
+  const { backend, version, broadcast, weightTransfer } = order;
   if (version !== undefined && backend !== 'vllm') throw onlyFor('--vllm-version', 'vllm');
   if (broadcast !== undefined && backend !== 'prime-rl') throw onlyFor('--broadcast', 'prime-rl');
+  if (weightTransfer !== undefined && backend !== 'vllm') throw onlyFor('--weight-transfer', 'vllm');
   return await START[backend](order);
 }
 
 const START: Readonly<Record<Order['backend'], (order: Order) => Promise<Simulation>>> = {
-  vllm: async ({ engines, workers, model, port, version }) => {
+  vllm: async ({ engines, workers, model, port, version, weightTransfer }) => {
+    const sparse = weightTransfer === 'sparse_nccl';
     const fleet = await simulateFleet({
       ...{ engines, workers, model, port },
       ...(version === undefined ? {} : { version }),
+      ...(sparse ? { weightTransfer } : {}),
     });
     return {
       engines: fleet.engines,
-      what: `vLLM ${fleet.engines[0]?.version}`,
-      words: fleet.addresses.flatMap((url) => ['-e', `vllm=${url}`]),
+      what: `vLLM ${fleet.engines[0]?.version}${sparse ? ' that takes deltas' : ''}`,
+      words: [
+        ...(sparse ? ['--delta-from', model] : []),
+        ...fleet.addresses.flatMap((url) => ['-e', `vllm=${url}`]),
+      ],
       places: {},
       [Symbol.asyncDispose]: () => fleet.close(),
     };
