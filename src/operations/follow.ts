@@ -80,6 +80,9 @@ async function claimOf(
   });
 }
 
+const STILL_JOINING =
+  "interrupted while the engines join the trainer's group: they wait for it until the timeout that they were given, and answer nothing else before";
+
 /** Whoever is killed in it leaves workers that wait in NCCL: the next one is told why they don't answer. */
 async function joinGroup(
   engines: readonly EngineName[],
@@ -87,7 +90,12 @@ async function joinGroup(
   claim: FollowerClaim | null,
 ): Promise<void> {
   await claim?.ask('join');
-  await initBroadcaster(engines, options);
+  try {
+    await initBroadcaster(engines, options);
+  } catch (error) {
+    if (options.signal?.aborted === true) options.onLog?.(STILL_JOINING);
+    throw error;
+  }
   await claim?.joined();
 }
 

@@ -7,7 +7,9 @@ import { describe, expect, it, vi } from 'vitest';
 import type { EngineAdmin, Reply } from '../../src/engines/admin.js';
 import type { EngineTarget } from '../../src/engines/http.js';
 import { type FollowOptions, followTrainer } from '../../src/operations/index.js';
+import { deferred } from '../../src/testing/deferred.js';
 import { errorOf, expectCode } from '../engines/client.js';
+import { withServer } from '../engines/server.js';
 import { startPeer } from '../transports/filesystem/prime-rl/peer.js';
 import { type Answers, fakeAdmin, withFakes } from './fake-engine.js';
 
@@ -356,4 +358,26 @@ it('gives each version of an adapter a name of its own where a loaded name is no
       );
     });
   });
+});
+
+it('says, when it is interrupted while they join, that the engines go on waiting for the trainer', async () => {
+  const asked = deferred<void>();
+  await withBroadcasts((broadcasts) =>
+    withServer(
+      () => asked.resolve(),
+      async ({ url }) => {
+        const stop = new AbortController();
+        const lines: string[] = [];
+        const onLog = (line: string) => lines.push(line);
+        const following = followTrainer([url], {
+          ...{ admin, broadcasts, group: { ...group, inferenceWorldSize: 1 }, signal: stop.signal, onLog },
+          ...NO_WORD,
+        });
+        await asked.promise;
+        stop.abort();
+        await following;
+        expect(lines).toEqual([expect.stringContaining('they wait for it until the timeout')]);
+      },
+    ),
+  );
 });
