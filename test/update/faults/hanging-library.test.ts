@@ -1,0 +1,95 @@
+/**
+ * Calls of rank 0's own libraries that never return, in a push of its own process: it ends at its deadlines and says which call it was, engines are left as
+ * after any other failure, and the process ends. What the addon makes of each call is in test/native/traps-hang.test.ts.
+ */
+import { expect, it } from 'vitest';
+import type { UpdateReport } from '../../../src/update/types.js';
+import { weightcast } from '../../cli/spawned.js';
+import { answer, type Bench, isPaused, withBench } from '../support.js';
+import { at } from './support.js';
+
+const TIMEOUT_SECONDS = 3;
+/** All phases to their deadlines, the start and the end of a process, and a busy machine: a call that is waited for takes a minute. */
+const LIMIT_MS = 40_000;
+
+async function push({ urls }: Bench, weights: string, faults: string, ...more: string[]) {
+  const began = performance.now();
+  const limits = ['--timeout-rendezvous', '--timeout-update'].flatMap((name) => [
+    name,
+    String(TIMEOUT_SECONDS),
+  ]);
+  const options = ['--emulate', '--packed-buffer-bytes', '50000', '--no-guardian', '--json', ...limits];
+  const { code, out, err } = await weightcast(['push', weights, '-e', at(urls, 0), ...options, ...more], {
+    WEIGHTCAST_EMULATOR_FAULTS: faults,
+  });
+  expect(performance.now() - began).toBeLessThan(LIMIT_MS);
+  if (out === '') throw new Error(err);
+  return { code, report: JSON.parse(out) as UpdateReport };
+}
+
+const serves = async ({ urls }: Bench) => [await isPaused(at(urls, 0)), await answer(at(urls, 0))] as const;
+
+it.each([
+  'hang=cuMemGetInfo',
+  'hang=ncclGetUniqueId',
+  'hang=ncclCommGetAsyncError',
+  'hang=cuEventQuery',
+  'hang=cuMemHostAlloc',
+])('%s before the pause: nobody is paused, and the call is named', { timeout: 120_000 }, async (fault) => {
+  await withBench({ engines: 1, workers: 1 }, async (bench) => {
+    const before = await serves(bench);
+    const { code, report } = await push(bench, bench.b, fault);
+    expect(code).toBe(1);
+    expect(report.error).toMatchObject({ code: 'WC_NATIVE_STUCK', phase: expect.any(String) });
+    expect(report.error?.message).toContain(`${fault.slice('hang='.length)} has not returned`);
+    expect(report.pauseMs).toBeNull();
+    expect(await serves(bench)).toEqual(before);
+  });
+});
+
+it('a copy that hangs before the pause pauses nobody, and is named', { timeout: 120_000 }, async () => {
+  await withBench({ engines: 1, workers: 1 }, async (bench) => {
+    const before = await serves(bench);
+    // The first two are the all-reduce of the rendezvous.
+    const { code, report } = await push(bench, bench.b, 'hang-in-copy=3');
+    expect([code, report.error?.code, report.pauseMs]).toEqual([1, 'WC_NATIVE_STUCK', null]);
+    expect(report.error?.message).toContain('a copy on device 0 did not end');
+    expect(await serves(bench)).toEqual(before);
+  });
+});
+
+it('an init that hangs leaves the workers waiting for this rank: what the engine does is not known, and said so', {
+  timeout: 120_000,
+}, async () => {
+  await withBench({ engines: 1, workers: 1 }, async (bench) => {
+    const { code, report } = await push(bench, bench.b, 'hang=ncclCommInitRankConfig');
+    expect([code, report.error?.code, report.pauseMs]).toEqual([1, 'WC_NATIVE_STUCK', null]);
+    expect(report.engines.map(({ state }) => state)).toEqual(['unknown']);
+  });
+});
+
+it('a broadcast that hangs leaves the engine paused and named, and the next push heals it', {
+  timeout: 120_000,
+}, async () => {
+  await withBench({ engines: 1, workers: 1 }, async (bench) => {
+    const { code, report } = await push(bench, bench.b, 'hang=ncclBroadcast');
+    expect([code, report.error?.code]).toEqual([3, 'WC_NATIVE_STUCK']);
+    expect(report.engines.map(({ state }) => state)).toEqual(['quarantined']);
+    expect(await isPaused(at(bench.urls, 0))).toBe(true);
+    const next = await push(bench, bench.c, '');
+    expect([next.code, next.report.error]).toEqual([0, null]);
+    expect(await isPaused(at(bench.urls, 0))).toBe(false);
+  });
+});
+
+it.each(['ncclCommDestroy', 'cuMemFreeHost'])(
+  '%s that hangs when all is done holds up nobody',
+  { timeout: 120_000 },
+  async (call) => {
+    await withBench({ engines: 1, workers: 1 }, async (bench) => {
+      const { code, report } = await push(bench, bench.b, `hang=${call}`);
+      expect([code, report.error]).toEqual([0, null]);
+      expect(await isPaused(at(bench.urls, 0))).toBe(false);
+    });
+  },
+);
