@@ -161,6 +161,18 @@ describe('two publishers of one version', () => {
     expect(await ours()).toEqual([]);
   });
 
+  it('manifest-last: who came later does not overtake one that has said that it writes', {
+    timeout: LONG,
+  }, async () => {
+    const goOn = await startWaiting('manifest-last', 'open', 'step_1/model.safetensors.index.json');
+    await expect(publish(model, { directory, version: 1, commit: 'manifest-last' })).rejects.toMatchObject({
+      code: 'WC_PUBLISH_BUSY',
+    });
+    expect(await goOn()).toEqual({ path: join(directory, 'step_1') });
+    await requireWhole(join(directory, 'step_1'));
+    expect(await ours()).toEqual([]);
+  });
+
   it('of both kinds: one wins', { timeout: LONG }, async () => {
     const goOn = await startWaiting('manifest-last', 'open', 'step_1/weightcast-manifest.json');
     await expect(publish(model, { directory, version: 1 })).rejects.toMatchObject({
