@@ -89,6 +89,9 @@ const said: readonly Said[] = [
   { route: DISCOVERY, body: recorded('fixed port x2').text },
   { route: DISCOVERY, body: recorded('killed -9').text },
   { route: DISCOVERY, body: listJson(workerJson(INSTANCE), workerJson('7', { system_url: null })) },
+  // Objects that are no text, and can't be made one by String().
+  { route: DISCOVERY, body: listJson(workerJson('9', { error: { toString: 1 } })) },
+  { route: DISCOVERY, body: '{"protocol_version":{"toString":1},"workers":[]}' },
   {
     route: 'score',
     body: `{"nvext":{"worker_id":{"decode_worker_id":${INSTANCE}},"prompt_logprobs":[null,{"7":{"logprob":-1.5}},{"42":{"logprob":-2}}]}}`,
