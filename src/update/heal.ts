@@ -130,10 +130,24 @@ async function reload(
 ): Promise<void> {
   const { settings } = attempt;
   const paused = await pauseAgain(attempt, engines);
+  await closeSessions(attempt, paused);
   await loadFromDisk(attempt, paused, version);
   if (settings.verify !== 'none') await verifyByDigest(attempt, version.book, enginesIn(attempt, 'received'));
   await requireVersions(attempt, enginesIn(attempt, 'received', 'verified'));
   await resetCaches(attempt);
+}
+
+/**
+ * A request to receive that was never answered may come yet, and a load from disk leaves the session open: it would break the engine that was resumed by then.
+ * Without a session it is refused. Whoever refuses the finish has none open any more; of one that does not answer the load will tell.
+ */
+async function closeSessions({ ledger, settings }: Attempt, engines: readonly EngineLink[]): Promise<void> {
+  const unsure = engines.filter(({ id }) => ledger.mayStillReceive.has(id));
+  await onAll(unsure, async (engine) => {
+    const finish = engine.admin.finishUpdate({ weightVersion: null });
+    const { probe, pause } = settings.timeouts;
+    if (finish !== null) await engine.call(finish, { timeoutMs: Math.min(probe, pause) });
+  });
 }
 
 /** An engine that can't be paused is quarantined. */

@@ -38,6 +38,8 @@ export class Ledger {
   readonly mayServeNew = new Set<string>();
   /** A request to open an update session may still reach them. */
   readonly mayStillStart = new Set<string>();
+  /** So may a request to receive, which found no answer. */
+  readonly mayStillReceive = new Set<string>();
   #phase: { readonly phase: Phase; readonly atMs: number } | null = null;
 
   constructor(engines: readonly LedgerEngine[], emit: (event: UpdateEvent) => void) {

@@ -56,7 +56,7 @@ export async function restore(
     }
     const known = outcome !== 'unknown' && outcome !== 'received';
     if (start === null || !known || !engine.admin.capabilities.restoresByEmptyRound) {
-      quarantineUnfinished(attempt, engine);
+      quarantineUnfinished(attempt, engine, outcome);
       return;
     }
     try {
@@ -122,7 +122,12 @@ async function emptyRound(
 }
 
 /** A real vLLM dies at its next request in this state, so it stays paused until it is healed. */
-export function quarantineUnfinished({ ledger }: Attempt, engine: EngineLink): void {
+export function quarantineUnfinished(
+  { ledger }: Attempt,
+  engine: EngineLink,
+  outcome: PostOutcome = 'unknown',
+): void {
+  if (outcome === 'unknown') ledger.mayStillReceive.add(engine.id);
   const why =
     engine.admin.startUpdate() === null
       ? 'it was asked to receive and did not end it: it may hold a part of the new weights, or still wait for the rest'

@@ -158,7 +158,8 @@ async function settle(attempt: Attempt, run: LaneRun, { clock, suspects }: Circu
     return;
   }
   const whole = engines.filter((engine) => run.receivedAll(engine));
-  for (const engine of engines) if (!whole.includes(engine)) quarantineUnfinished(attempt, engine);
+  for (const engine of engines)
+    if (!whole.includes(engine)) quarantineUnfinished(attempt, engine, run.posts.get(engine.id));
   await finishAll(attempt, whole, clock);
 }
 
