@@ -95,6 +95,10 @@ describe('a lease', () => {
     withDirectory(async (directory) => {
       await writeFile(join(directory, '.weightcast'), 'in the way');
       await expect(takeLease(directory, 7, there)).rejects.toMatchObject({ code: 'WC_FILE_WRITE' });
+      // No folder can be made there, and what is tried must end.
+      await expect(takeLease('/proc/policy', 7, there)).rejects.toMatchObject({
+        ...{ code: 'WC_FILE_WRITE', details: { errnoName: 'ENOENT' } },
+      });
     }));
 });
 

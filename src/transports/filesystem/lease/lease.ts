@@ -1,10 +1,10 @@
 /** A lease: the file by which a reader says that it reads a version, so that retention leaves it alone. */
-import { mkdir, open, rm } from 'node:fs/promises';
+import { open, rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { WeightcastError } from '../../../errors.js';
 import { newNonce } from '../layout.js';
-import { errnoNameOf, writeError } from '../publish/durable.js';
+import { errnoNameOf, makeFolder, writeError } from '../publish/durable.js';
 import { LEASE_TTL_MS, leaseFolder, leaseName } from './place.js';
 
 /** What no right to write helps against. */
@@ -120,7 +120,7 @@ export async function takeLease(directory: string, version: number, options: Lea
   try {
     await writeLease(path, 'wx').catch(async (error: NodeJS.ErrnoException) => {
       if (error.code !== 'ENOENT') throw error;
-      await mkdir(folder, { recursive: true });
+      await makeFolder(folder, false);
       await writeLease(path, 'wx');
     });
   } catch (cause) {

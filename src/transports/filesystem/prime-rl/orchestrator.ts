@@ -1,7 +1,8 @@
 /** The orchestrator's half of the handshake: a prime-rl trainer sends, weightcast pauses the engines and asks them to receive. */
 import { randomUUID } from 'node:crypto';
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { makeFolder } from '../publish/durable.js';
 import { type BroadcastStep, isAdapter, listSteps, modifiedMs } from './layout.js';
 import { ANSWERS, ASKS, type MarkerGeneration, markedMs, touch } from './markers.js';
 import { type WaitOptions, waitFor } from './wait.js';
@@ -110,7 +111,7 @@ export function positionAfter(
 
 /** What time it is on the file system that holds the folder, milliseconds: another machine's clock, where it is shared. */
 export async function fileSystemNow(folder: string): Promise<number> {
-  await mkdir(folder, { recursive: true });
+  await makeFolder(folder, false);
   const probe = join(folder, `.weightcast-${randomUUID()}`);
   try {
     await writeFile(probe, '');

@@ -1,5 +1,5 @@
 /** Retention: removes old versions, and never one that somebody reads. */
-import { lstat, mkdir } from 'node:fs/promises';
+import { lstat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { asWeightcastError, WeightcastError } from '../../../errors.js';
 import { thisProcess } from '../../../holder.js';
@@ -7,7 +7,7 @@ import { askedOfFileSystem, byOwnClock, type TimeIn } from '../clock.js';
 import { OWN_FOLDER } from '../layout.js';
 import { leasedVersions, sweepLeases } from '../lease/live.js';
 import { LEASE_TTL_MS, leaseFolder } from '../lease/place.js';
-import { writeError } from '../publish/durable.js';
+import { makeFolder, writeError } from '../publish/durable.js';
 import { GRACE_MS } from '../publish/owner.js';
 import { sweepLeftovers } from '../publish/sweep.js';
 import { filesOfManifest } from '../published/files.js';
@@ -70,7 +70,7 @@ export async function prune(directory: string, options: PruneOptions = {}): Prom
     return { directory: full, dryRun, removed: [], kept: [], untouched, failed: [], swept: [] };
   }
   try {
-    if (!dryRun) await mkdir(leaseFolder(full), { recursive: true });
+    if (!dryRun) await makeFolder(leaseFolder(full), false);
     const as = dryRun ? withoutFile : asRemover;
     const timeIn = dryRun ? byOwnClock : askedOfFileSystem;
     return await as(full, (owner) => {
