@@ -12,15 +12,13 @@
 namespace emulator::cuda {
 namespace {
 
-constexpr std::size_t kMaxDevices = 64;
-
 struct Primary {
   Context context{};
   int retained = 0;
   unsigned flags = 0;
 };
 
-std::mutex& mutex = *new std::mutex;  // guards primaries
+std::mutex& primaries_mutex = *new std::mutex;  // guards primaries
 /** Numbered once: threads read the number of their context without the lock. */
 std::array<Primary, kMaxDevices>& primaries = *[] {
   auto* numbered = new std::array<Primary, kMaxDevices>;
@@ -43,7 +41,7 @@ bool is_context(const Context* context) {
 
 Context* current_context() {
   if (stack.empty() || stack.back() == nullptr) return nullptr;
-  std::lock_guard lock(mutex);
+  std::lock_guard lock(primaries_mutex);
   return primary_of(stack.back()->device).retained > 0 ? stack.back() : nullptr;
 }
 
@@ -60,7 +58,7 @@ EMULATED CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice device) 
   emulator::hang_if_told("cuDevicePrimaryCtxRetain");
   if (const auto error = check_device(device)) return error;
   if (context == nullptr) return kInvalidValue;
-  std::lock_guard lock(mutex);
+  std::lock_guard lock(primaries_mutex);
   auto& primary = primary_of(device);
   ++primary.retained;
   *context = &primary.context;
@@ -69,7 +67,7 @@ EMULATED CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice device) 
 
 EMULATED CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
   if (const auto error = check_device(device)) return error;
-  std::lock_guard lock(mutex);
+  std::lock_guard lock(primaries_mutex);
   auto& primary = primary_of(device);
   if (primary.retained == 0) return kInvalidContext;
   --primary.retained;
@@ -78,7 +76,7 @@ EMULATED CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
 
 EMULATED CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice device, unsigned flags) {
   if (const auto error = check_device(device)) return error;
-  std::lock_guard lock(mutex);
+  std::lock_guard lock(primaries_mutex);
   primary_of(device).flags = flags;
   return kSuccess;
 }
@@ -86,7 +84,7 @@ EMULATED CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice device, unsigned flags)
 EMULATED CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned* flags, int* active) {
   if (const auto error = check_device(device)) return error;
   if (flags == nullptr || active == nullptr) return kInvalidValue;
-  std::lock_guard lock(mutex);
+  std::lock_guard lock(primaries_mutex);
   *flags = primary_of(device).flags;
   *active = primary_of(device).retained > 0 ? 1 : 0;
   return kSuccess;

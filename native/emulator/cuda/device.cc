@@ -19,7 +19,6 @@ namespace {
 
 constexpr const char* kName = "weightcast emulated device (host memory, no GPU)";
 constexpr int kDriverVersion = 13000;
-constexpr int kMaxDevices = 64;
 
 std::atomic<bool> initialized{false};
 

@@ -3,6 +3,8 @@
 
 namespace emulator::cuda {
 
+constexpr int kMaxDevices = 64;
+
 /** kNotInitialized before a successful cuInit. */
 CUresult check_initialized();
 /** check_initialized, then kInvalidDevice for an ordinal that does not exist. */

@@ -47,14 +47,14 @@ struct Event {
 
 namespace {
 
-std::mutex& mutex = *new std::mutex;  // guards events and every Event::latest
+std::mutex& events_mutex = *new std::mutex;  // guards events and every Event::latest
 std::map<CUevent, std::unique_ptr<Event>>& events = *new std::map<CUevent, std::unique_ptr<Event>>;
 
 constexpr unsigned kDisableTiming = 2;
 
 /** kInvalidHandle, or the event's latest mark (null when it was never recorded). */
 CUresult latest_mark(CUevent event, std::shared_ptr<Mark>& mark, bool* timing = nullptr) {
-  std::lock_guard lock(mutex);
+  std::lock_guard lock(events_mutex);
   const auto found = events.find(event);
   if (found == events.end()) return kInvalidHandle;
   mark = found->second->latest;
@@ -73,13 +73,13 @@ EMULATED CUresult cuEventCreate(CUevent* event, unsigned flags) {
   if ((flags & 4u) != 0) return kNotSupported;  // CU_EVENT_INTERPROCESS
   auto created = std::make_unique<Event>(Event{(flags & kDisableTiming) == 0, nullptr});
   *event = created.get();
-  std::lock_guard lock(mutex);
+  std::lock_guard lock(events_mutex);
   events.emplace(*event, std::move(created));
   return kSuccess;
 }
 
 EMULATED CUresult cuEventDestroy_v2(CUevent event) {
-  std::lock_guard lock(mutex);
+  std::lock_guard lock(events_mutex);
   return events.erase(event) == 1 ? kSuccess : kInvalidHandle;
 }
 
@@ -87,7 +87,7 @@ EMULATED CUresult cuEventRecord(CUevent event, CUstream stream) {
   if (const auto error = check_context()) return error;
   auto mark = std::make_shared<Mark>();
   {
-    std::lock_guard lock(mutex);
+    std::lock_guard lock(events_mutex);
     const auto found = events.find(event);
     if (found == events.end()) return kInvalidHandle;
     if (!emulator::is_default_stream(stream) && find_stream(stream) == nullptr) return kInvalidHandle;

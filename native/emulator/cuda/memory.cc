@@ -18,7 +18,7 @@ namespace {
 
 using Allocations = std::map<std::byte*, Allocation>;
 
-std::mutex& mutex = *new std::mutex;  // guards everything below
+std::mutex& memory_mutex = *new std::mutex;  // guards everything below
 std::map<Kind, Allocations>& allocations = *new std::map<Kind, Allocations>;
 std::size_t device_bytes = 0;
 
@@ -49,7 +49,7 @@ Allocation* holder_of(Allocations& known, std::byte* at, std::size_t bytes) {
 
 CUresult allocate(Kind kind, std::size_t bytes, CUdevice device, void** pointer) {
   if (pointer == nullptr || bytes == 0) return kInvalidValue;
-  std::lock_guard lock(mutex);
+  std::lock_guard lock(memory_mutex);
   if (exceeds_limit(kind, bytes)) return kOutOfMemory;
   void* memory =
       mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -65,7 +65,7 @@ CUresult allocate(Kind kind, std::size_t bytes, CUdevice device, void** pointer)
 CUresult release(Kind kind, void* pointer) {
   CUdevice device = -1;
   {
-    std::lock_guard lock(mutex);
+    std::lock_guard lock(memory_mutex);
     const auto found = allocations[kind].find(static_cast<std::byte*>(pointer));
     if (found == allocations[kind].end()) return kInvalidValue;
     device = found->second.device;
@@ -74,7 +74,7 @@ CUresult release(Kind kind, void* pointer) {
   synchronize_device(device);
   Allocation gone;
   {
-    std::lock_guard lock(mutex);
+    std::lock_guard lock(memory_mutex);
     const auto found = allocations[kind].find(static_cast<std::byte*>(pointer));
     if (found == allocations[kind].end()) return kInvalidValue;
     gone = found->second;
@@ -88,14 +88,14 @@ CUresult release(Kind kind, void* pointer) {
 
 Allocation find_allocation(Kind kind, const void* pointer, std::size_t bytes) {
   auto* at = static_cast<std::byte*>(const_cast<void*>(pointer));
-  std::lock_guard lock(mutex);
+  std::lock_guard lock(memory_mutex);
   const Allocation* found = holder_of(allocations[kind], at, bytes);
   if (found == nullptr && kind == Kind::device) found = holder_of(allocations[Kind::imported], at, bytes);
   return found == nullptr ? Allocation{} : *found;
 }
 
 CUresult make_shareable(void* pointer, Allocation* shared) {
-  std::lock_guard lock(mutex);
+  std::lock_guard lock(memory_mutex);
   auto* found = holder_of(allocations[Kind::device], static_cast<std::byte*>(pointer), 1);
   if (found == nullptr) return kInvalidValue;
   if (found->file < 0) {
@@ -120,7 +120,7 @@ CUresult make_shareable(void* pointer, Allocation* shared) {
 }
 
 void add_imported(const Allocation& mapped) {
-  std::lock_guard lock(mutex);
+  std::lock_guard lock(memory_mutex);
   allocations[Kind::imported].emplace(mapped.base, mapped);
 }
 
@@ -132,13 +132,13 @@ bool is_pinned(const void* pointer, std::size_t bytes) {
 CUresult register_host(void* pointer, std::size_t bytes, CUdevice device) {
   if (pointer == nullptr || bytes == 0) return kInvalidValue;
   auto* base = static_cast<std::byte*>(pointer);
-  std::lock_guard lock(mutex);
+  std::lock_guard lock(memory_mutex);
   const bool added = allocations[Kind::registered].emplace(base, Allocation{base, bytes, device}).second;
   return added ? kSuccess : kHostMemoryAlreadyRegistered;
 }
 
 std::size_t allocated_bytes() {
-  std::lock_guard lock(mutex);
+  std::lock_guard lock(memory_mutex);
   return device_bytes;
 }
 

@@ -11,7 +11,7 @@
 namespace emulator::cuda {
 namespace {
 
-std::mutex& mutex = *new std::mutex;  // guards streams
+std::mutex& streams_mutex = *new std::mutex;  // guards streams
 std::map<CUstream, std::shared_ptr<Stream>>& streams = *new std::map<CUstream, std::shared_ptr<Stream>>;
 
 bool enqueue_host_function(CUstream handle, void (*run)(void*), void* argument) {
@@ -30,7 +30,7 @@ Stream::Stream(CUdevice device_, unsigned flags_, int priority_)
       priority(priority_) {}
 
 std::shared_ptr<Stream> find_stream(CUstream handle) {
-  std::lock_guard lock(mutex);
+  std::lock_guard lock(streams_mutex);
   const auto found = streams.find(handle);
   return found == streams.end() ? nullptr : found->second;
 }
@@ -49,7 +49,7 @@ CUresult submit(CUstream handle, std::function<void()> job) {
 void synchronize_device(CUdevice device) {
   std::vector<std::shared_ptr<Stream>> waiting;
   {
-    std::lock_guard lock(mutex);
+    std::lock_guard lock(streams_mutex);
     for (const auto& [handle, stream] : streams) {
       if (stream->device == device) waiting.push_back(stream);
     }
@@ -66,7 +66,7 @@ EMULATED CUresult cuStreamCreateWithPriority(CUstream* handle, unsigned flags, i
   if (handle == nullptr || flags > 1) return kInvalidValue;
   auto stream = std::make_shared<Stream>(current_context()->device, flags, priority);
   *handle = stream.get();
-  std::lock_guard lock(mutex);
+  std::lock_guard lock(streams_mutex);
   streams.emplace(stream.get(), stream);
   return kSuccess;
 }
@@ -83,7 +83,7 @@ EMULATED CUresult cuStreamDestroy_v2(CUstream handle) {
   const auto stream = find_stream(handle);
   if (stream == nullptr) return kInvalidHandle;
   {
-    std::lock_guard lock(mutex);
+    std::lock_guard lock(streams_mutex);
     streams.erase(handle);
   }
   // A queued job of libnccl may still hold the handle.

@@ -24,7 +24,7 @@ Level level() {
 }
 
 // The real library has one buffer a process too, and hands out its address; here at least writes are ordered.
-std::mutex& mutex = *new std::mutex;  // guards last
+std::mutex& log_mutex = *new std::mutex;  // guards last
 char last[1024] = "";
 
 void print(Level wanted, const char* label, const char* text) {
@@ -41,7 +41,7 @@ ncclResult_t fail(ncclResult_t code, const char* format, ...) {
   std::vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
   {
-    std::lock_guard lock(mutex);
+    std::lock_guard lock(log_mutex);
     std::snprintf(last, sizeof last, "%s (weightcast emulation of NCCL, no GPU)", text);
   }
   print(kWarn, "WARN", text);

@@ -12,14 +12,14 @@ namespace {
 
 using Table = std::map<ncclComm_t, std::shared_ptr<Communicator>>;
 
-std::mutex& mutex = *new std::mutex;  // guards everything below
+std::mutex& registry_mutex = *new std::mutex;  // guards everything below
 Table& table = *new Table;
 std::uintptr_t next_name = 0x57c0'0000'0010;
 
 }  // namespace
 
 ncclComm_t add_communicator(std::shared_ptr<Communicator> communicator) {
-  std::lock_guard lock(mutex);
+  std::lock_guard lock(registry_mutex);
   const auto handle = reinterpret_cast<ncclComm_t>(next_name);
   next_name += 16;
   table.emplace(handle, std::move(communicator));
@@ -27,13 +27,13 @@ ncclComm_t add_communicator(std::shared_ptr<Communicator> communicator) {
 }
 
 std::shared_ptr<Communicator> find_communicator(ncclComm_t handle) {
-  std::lock_guard lock(mutex);
+  std::lock_guard lock(registry_mutex);
   const auto found = table.find(handle);
   return found == table.end() ? nullptr : found->second;
 }
 
 void remove_communicator(ncclComm_t handle) {
-  std::lock_guard lock(mutex);
+  std::lock_guard lock(registry_mutex);
   table.erase(handle);
 }
 

@@ -48,6 +48,12 @@ std::uint64_t integer(const Napi::Object& object, const char* name, std::uint64_
   return integer(property(object, name), name, most);
 }
 
+bool flag(const Napi::Object& object, const char* name) {
+  const auto value = property(object, name);
+  if (!value.IsBoolean()) refuse(name, "a boolean");
+  return value.As<Napi::Boolean>();
+}
+
 double milliseconds(Napi::Value value, const char* name) {
   const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
   if (!(number >= 0 && number <= kMostMilliseconds)) refuse(name, "milliseconds from 0 to 2147483647");

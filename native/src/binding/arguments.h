@@ -18,6 +18,7 @@ Napi::Object object(Napi::Value value, const char* name);
 Napi::Value property(const Napi::Object& object, const char* name);
 std::uint64_t integer(Napi::Value value, const char* name, std::uint64_t most = kMostInteger);
 std::uint64_t integer(const Napi::Object& object, const char* name, std::uint64_t most = kMostInteger);
+bool flag(const Napi::Object& object, const char* name);
 double milliseconds(Napi::Value value, const char* name);
 /// For arguments that need not be there: undefined is none as well.
 std::optional<double> optional_milliseconds(Napi::Value value, const char* name);

@@ -21,12 +21,6 @@ void expect_inside(const DiffPlan& plan, std::uint32_t file, std::uint64_t offse
   if (offset > size || length > size - offset) refuse("a pair", "inside its files");
 }
 
-bool flag(const Napi::Object& job, const char* name) {
-  const auto value = property(job, name);
-  if (!value.IsBoolean()) refuse(name, "true or false");
-  return value.As<Napi::Boolean>().Value();
-}
-
 enum class Base { always, optional };
 
 /// The pairs' bytes of the version before.

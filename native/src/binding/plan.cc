@@ -51,12 +51,6 @@ std::vector<DeviceSource> to_devices(Napi::Value value) {
   return devices;
 }
 
-bool flag(const Napi::Object& object, const char* name) {
-  const auto value = property(object, name);
-  if (!value.IsBoolean()) refuse(name, "a boolean");
-  return value.As<Napi::Boolean>();
-}
-
 template <class Element>
 std::vector<Element> copy(std::span<const Element> values) {
   return {values.begin(), values.end()};

@@ -6,7 +6,7 @@
 namespace weightcast {
 namespace {
 
-void compress(std::uint32_t state[8], const std::uint8_t* data, std::size_t blocks) {
+void compress_portable(std::uint32_t state[8], const std::uint8_t* data, std::size_t blocks) {
   using std::rotr;
   for (; blocks > 0; --blocks, data += 64) {
     std::uint32_t w[64];
@@ -35,6 +35,6 @@ void compress(std::uint32_t state[8], const std::uint8_t* data, std::size_t bloc
 
 }  // namespace
 
-Sha256::Compress Sha256::portable() { return compress; }
+Sha256::Compress Sha256::portable() { return compress_portable; }
 
 }  // namespace weightcast

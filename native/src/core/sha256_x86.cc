@@ -90,8 +90,9 @@ WEIGHTCAST_SHA void compress_lanes(Lane (&lanes)[kLanes], const std::uint8_t* co
   }
 }
 
-__attribute__((target("sha,sse4.1,ssse3"))) void compress(std::uint32_t state[8], const std::uint8_t* data,
-                                                          std::size_t blocks) {
+__attribute__((target("sha,sse4.1,ssse3"))) void compress_single(std::uint32_t state[8],
+                                                                 const std::uint8_t* data,
+                                                                 std::size_t blocks) {
   Lane lanes[] = {load_state(state)};
   compress_lanes(lanes, {data}, blocks);
   store_state(lanes[0], state);
@@ -116,7 +117,7 @@ bool has_instructions() {
 
 Sha256::Compress Sha256::accelerated() {
   // Asked once: in a virtual machine CPUID is a trap of microseconds.
-  static const Compress chosen = has_instructions() ? compress : nullptr;
+  static const Compress chosen = has_instructions() ? compress_single : nullptr;
   return chosen;
 }
 

@@ -54,7 +54,7 @@ bool Stager::retire() {
 void Stager::queue_window() {
   const auto& cuda = session_.cuda();
   const Window& window = layout_->windows[window_];
-  const Piece& piece = staging_->pieces[window_ % staging_->pieces.size()];
+  const PinnedPiece& piece = staging_->pieces[window_ % staging_->pieces.size()];
   const Slot& slot = staging_->slots[batch_ % staging_->slots.size()];
   cuda.check(cuda.copy_to_device(slot.memory.get() + window.slot_offset, piece.memory.get(), window.length,
                                  session_.copies()),

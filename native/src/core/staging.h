@@ -17,7 +17,7 @@ struct Slot {
   Event sent;    ///< its broadcasts are done
 };
 
-struct Piece {
+struct PinnedPiece {
   PinnedMemory memory;
   Event copied;
 };
@@ -25,7 +25,7 @@ struct Piece {
 struct Staging {
   StagingSize size;
   std::vector<Slot> slots;
-  std::vector<Piece> pieces;
+  std::vector<PinnedPiece> pieces;
   Event drained;  ///< the copies of a transfer that has ended are done
 };
 
