@@ -1,18 +1,13 @@
 /** The NCCL side of a session: the runtime, the groups that stand between updates, one for each wire format, and what is staged before a pause. */
 import { setMaxListeners } from 'node:events';
 import { dirname } from 'node:path';
-import type { WireFormat } from '../engines/admin.js';
 import { asWeightcastError, hasCode, WeightcastError } from '../errors.js';
 import { type EngineLink, onAll } from '../fleet/engine.js';
 import type { NativeRuntime } from '../native.js';
-import { allOrFirstFailure, type Group, type GroupMember } from '../transports/nccl/group.js';
+import { allOrFirstFailure, type Group } from '../transports/nccl/group.js';
 import { meetingOf } from '../transports/nccl/meeting.js';
 import { openRuntime } from '../transports/nccl/runtime.js';
-import { stagingFor } from '../transports/nccl/wire/memory.js';
-import { planSteps } from '../transports/nccl/wire/plan.js';
-import { orderSteps } from '../weights/order.js';
 import { requireUnchanged } from '../weights/unchanged.js';
-import { runInSlices } from '../weights/yielding.js';
 import type { Attempt, Carrier } from './attempt.js';
 import type { GroupMarks } from './claim/group-marks.js';
 import { deltasOnly } from './delta/backend.js';
@@ -20,14 +15,13 @@ import { deltaCarrier } from './delta/carrier.js';
 import type { Delta } from './delta/prepare.js';
 import { withoutNccl } from './lacking.js';
 import { type LaneWork, NcclLane } from './nccl-lane.js';
+import { laneOf, planLanes } from './plan-lanes.js';
 import type { Settings } from './settings.js';
+import { leftInJoin } from './stuck-in-join.js';
 import { filesystemCarrier } from './transfer-files.js';
 import type { LaneTransfer } from './transfer-lane.js';
 import { ncclCarrier } from './transfer-nccl.js';
 import type { UpdateReport } from './types.js';
-
-/** Device staging for small frames; a frame that is larger gets a slot of its size. */
-const SLOT_BYTES = 64 * 1024 * 1024;
 
 /** Milliseconds that an engine gets to let go of its communicator. */
 const SHUTDOWN_MS = 5_000;
@@ -41,6 +35,8 @@ export class NcclSender {
   /** In the order of the wire formats' first engines. */
   #lanes: readonly NcclLane[] = [];
   #trusted = true;
+  /** Engines that the last rendezvous left in NCCL. */
+  #stuck: readonly string[] = [];
   memory: UpdateReport['memory'] = null;
 
   constructor(marks: GroupMarks) {
@@ -79,6 +75,7 @@ export class NcclSender {
    */
   async prepare(attempt: Attempt, delta: Delta | null = null): Promise<Carrier> {
     const { ledger, settings, checkpoint } = attempt;
+    this.#stuck = [];
     const work = delta === null ? await planLanes(attempt) : [laneOf(attempt, delta)];
     try {
       if (delta !== null) return deltaCarrier(await this.#stage(attempt, work), delta);
@@ -102,9 +99,14 @@ export class NcclSender {
       }
       // The first line: below it are the places where a library was sought, which doctor shows.
       const why = cause.message.split('\n', 1)[0]?.replace(/; tried:$/, '');
-      const stuck = attempt.engines.find(({ admin }) => !admin.capabilities.diskLoad);
-      if (stuck !== undefined) {
-        ledger.note(`no fallback to files: ${stuck.id} loads no weights from a directory`);
+      const unable = attempt.engines.find(({ admin }) => !admin.capabilities.diskLoad);
+      if (unable !== undefined) {
+        ledger.note(`no fallback to files: ${unable.id} loads no weights from a directory`);
+        throw cause;
+      }
+      // All others would be paused until the deadline of a pause that these don't answer.
+      if (this.#stuck.length > 0) {
+        ledger.note(`no fallback to files: ${this.#stuck.join(', ')} would not answer a pause`);
         throw cause;
       }
       ledger.note(`NCCL can't be used (${cause.code}: ${why}): falling back to files`);
@@ -172,6 +174,7 @@ export class NcclSender {
       fresh.flatMap(({ work: { members } }) => members),
     );
     const callOff = new AbortController();
+    const stuck = new Set<string>();
     const meeting = fresh.length > 1 ? meetingOf(fresh.length) : null;
     const signal = AbortSignal.any([attempt.signal, callOff.signal]);
     setMaxListeners(0, signal);
@@ -187,9 +190,12 @@ export class NcclSender {
           timeoutMs,
           signal,
           together: meeting?.arrive,
-          onSilent: ({ id }) => {
+          onSilent: ({ id }, { inNccl, cause }) => {
             if (ledger.is(id, 'serving-old'))
               ledger.set(id, 'unknown', 'it may be stuck in a group that was given up');
+            if (!inNccl) return;
+            stuck.add(id);
+            ledger.fail(id, leftInJoin(id, cause));
           },
         }),
       );
@@ -203,7 +209,8 @@ export class NcclSender {
       if (timeoutMs < settings.timeouts.rendezvous && isTimeout(error)) ledger.note(SHORT_RENDEZVOUS);
       throw error;
     } finally {
-      await attempt.journal.joined().catch(() => undefined);
+      this.#stuck = [...stuck];
+      await attempt.journal.joined(this.#stuck).catch(() => undefined);
     }
   }
 
@@ -274,52 +281,6 @@ function portOf(masterPort: number, index: number): number {
     'WC_CONFIG_INVALID',
     `--master-port ${masterPort}: the engines speak ${index + 1} wire formats, and each takes the next port`,
   );
-}
-
-/** What is to be sent in each wire format that the engines receive. @throws WeightcastError WC_TENSOR_UNSENDABLE */
-async function planLanes({ engines, facts, checkpoint, settings, signal }: Attempt): Promise<LaneWork[]> {
-  const order = await runInSlices(orderSteps(checkpoint.tensors), signal);
-  const lanes: LaneWork[] = [];
-  for (const [wire, members] of byWire(engines)) {
-    const plan = await runInSlices(planSteps(wire, order, settings.packing), signal);
-    lanes.push({
-      wire,
-      members: members.map((engine) => memberOf(engine, facts)),
-      plan,
-      staging: stagingFor(plan, { slotBytes: Math.min(SLOT_BYTES, plan.byteLength) }),
-      packing: settings.packing,
-      files: checkpoint.files,
-    });
-  }
-  return lanes;
-}
-
-/** What is to be sent of a delta. Its format is never packed. */
-function laneOf({ facts }: Attempt, { engines, plan, files, tensors }: Delta): LaneWork {
-  return {
-    wire: 'vllm',
-    members: engines.map((engine) => memberOf(engine, facts)),
-    plan,
-    staging: stagingFor(plan, { slotBytes: Math.min(SLOT_BYTES, plan.byteLength) }),
-    packing: null,
-    files,
-    acceptedList: tensors,
-  };
-}
-
-function memberOf(engine: EngineLink, facts: Attempt['facts']): GroupMember {
-  const known = facts.get(engine.id);
-  if (known === undefined) throw new Error(`no facts of ${engine.id}`);
-  return { engine, workers: known.workers, processStart: known.processStart };
-}
-
-function byWire(engines: readonly EngineLink[]): ReadonlyMap<WireFormat, EngineLink[]> {
-  const wires = new Map<WireFormat, EngineLink[]>();
-  for (const engine of engines) {
-    const { wire } = engine.admin.capabilities;
-    if (wire !== null) wires.set(wire, [...(wires.get(wire) ?? []), engine]);
-  }
-  return wires;
 }
 
 async function tellAll({ members }: Group): Promise<void> {

@@ -1,11 +1,11 @@
 /** Everything that is asked and checked before anybody is paused. */
-import { hasCode, WeightcastError } from '../errors.js';
+import { WeightcastError } from '../errors.js';
 import { requireAwake } from '../fleet/asleep.js';
 import { type CallOptions, type EngineFacts, type EngineLink, onAll, probeEngine } from '../fleet/engine.js';
 import { requireModel } from '../fleet/served-model.js';
 import { type Checkpoint, openCheckpoint } from '../weights/checkpoint.js';
 import type { Attempt } from './attempt.js';
-import { type Finding, findingOf, joiningRecord } from './claim/found.js';
+import { type Finding, findingOf } from './claim/found.js';
 import type { Journal } from './claim/journal.js';
 import { describeRecord } from './claim/record.js';
 import type { FoundRecord } from './claim/records.js';
@@ -15,6 +15,7 @@ import type { FleetConnections } from './fleet-connections.js';
 import { withoutChecker, withoutDiskLoad } from './lacking.js';
 import type { Ledger } from './ledger.js';
 import type { Settings } from './settings.js';
+import { requireOutOfJoin, stuckInJoin } from './stuck-in-join.js';
 import type { VerifyMode } from './types.js';
 
 export interface PreflightInput {
@@ -71,8 +72,6 @@ export async function preflight(fleet: FleetConnections, input: PreflightInput):
       await fleet.reconnect(engine, signal);
     }
     const left = await takeOver(engine, facts, input);
-    if (left.kind === 'nothing')
-      await requireOutOfJoin(engine, facts, input.found, { signal, timeoutMs: options.timeoutMs });
     return { facts, restarted, left };
   });
 
@@ -129,46 +128,11 @@ async function takeOver(
     processStart: facts.processStart,
     mayHideAPause: facts.paused === null || engine.admin.capabilities.isPausedLiesAfterKeep,
   });
+  await requireOutOfJoin(engine, facts, finding, found, { signal, timeoutMs: settings.timeouts.probe });
   if (finding.kind === 'untouched') {
     await engine.call(engine.admin.resume(), { signal, timeoutMs: settings.timeouts.resume });
   }
   return finding;
-}
-
-/**
- * What a server answers that can't say whether it is paused comes from its front end, also while its workers wait in NCCL for a push that died. A resume reaches
- * them, and does nothing where nobody has paused: a push joins before it pauses.
- *
- * @throws WeightcastError WC_ENGINE_TIMEOUT
- */
-export async function requireOutOfJoin(
-  engine: EngineLink,
-  { paused }: EngineFacts,
-  found: readonly FoundRecord[],
-  options: CallOptions,
-): Promise<void> {
-  if (paused !== null || joiningRecord(found, engine.url) === null) return;
-  await engine.call(engine.admin.resume(), options).catch((error: unknown) => {
-    // A refusal is an answer.
-    if (error instanceof WeightcastError && error.details.status !== undefined) return;
-    throw stuckInJoin(found, engine.url, error) ?? error;
-  });
-}
-
-/** Why an engine that does not answer may never do so again; null when that is not known. */
-export function stuckInJoin(
-  found: readonly FoundRecord[],
-  url: string,
-  cause: unknown,
-): WeightcastError | null {
-  const record = joiningRecord(found, url);
-  if (record === null || hasCode(cause, 'WC_UPDATE_ABORTED')) return null;
-  const died = `${describeRecord(record.head)} ended while this engine joined its NCCL group`;
-  return new WeightcastError(
-    'WC_ENGINE_TIMEOUT',
-    `it does not answer: ${died}, and its workers wait for a rank that is gone`,
-    { engine: url, phase: 'preflight', cause, remedy: 'Restart it: a rendezvous of NCCL has no way out.' },
-  );
 }
 
 function explain({ kind, record, engine }: Finding, paused: boolean): string | null {

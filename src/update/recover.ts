@@ -28,9 +28,10 @@ import { DigestBook } from './digests.js';
 import { connectReachable } from './fleet-connections.js';
 import { Ledger } from './ledger.js';
 import { listedSettings } from './membership.js';
-import { directoryOf, requireOutOfJoin, stuckInJoin } from './preflight.js';
+import { directoryOf } from './preflight.js';
 import { readBack } from './read-back.js';
 import { resolveSettings, type Settings } from './settings.js';
+import { requireOutOfJoin, stuckInJoin } from './stuck-in-join.js';
 import { targetsOf } from './targets.js';
 import type { EngineReport, EngineState, FleetOptions, UpdateEvent } from './types.js';
 
@@ -104,8 +105,7 @@ export async function recoverEngines(request: RecoveryRequest): Promise<Recovery
     onEvent?.(event);
   });
   try {
-    const plan = await lookAround(request, { ledger, settings, engines: fleet.engines });
-    for (const [id, error] of fleet.failed) unreachable(request, ledger, id, error);
+    const plan = await lookAround(request, { ledger, settings, ...fleet });
     const before = new Set(ledger.in('serving-old', 'serving-new'));
     // A session that lives on must not take what is loaded here for what it gave.
     await weightMarks(settings.state)
@@ -133,24 +133,29 @@ interface Surroundings {
   readonly ledger: Ledger;
   readonly settings: Settings;
   readonly engines: readonly EngineLink[];
+  /** Why the others could not be connected. */
+  readonly failed: ReadonlyMap<string, unknown>;
 }
 
 /** Asks the engines and puts into the ledger what they are; then the same steps as after any failure can follow. */
-async function lookAround(request: RecoveryRequest, { ledger, settings, engines }: Surroundings) {
+async function lookAround(request: RecoveryRequest, { ledger, settings, engines, failed }: Surroundings) {
   const { claim, from } = request;
   ledger.enter('preflight');
   const identity = from === undefined ? null : await checkpointIdentity(from);
   const facts = new Map<string, EngineFacts>();
-  const { failed } = await onAll(engines, async (engine) => {
+  const asked = await onAll(engines, async (engine) => {
     const seen = await probeEngine(engine, { timeoutMs: settings.timeouts.probe });
     requireAwake(engine.id, seen.sleep);
-    if (findingOf(claim.found, seenOf(engine, seen)).kind === 'nothing')
-      await requireOutOfJoin(engine, seen, claim.found, { timeoutMs: settings.timeouts.probe });
+    const finding = findingOf(claim.found, seenOf(engine, seen));
+    await requireOutOfJoin(engine, seen, finding, claim.found, { timeoutMs: settings.timeouts.probe });
     facts.set(engine.id, seen);
     ledger.identify(engine.id, { engineVersion: engine.admin.version, workers: seen.workers });
     judge(request, ledger, { engine, facts: seen, identity });
   });
-  for (const [id, error] of failed) unreachable(request, ledger, id, error);
+  const silent = [...failed, ...asked.failed];
+  const stuck = silent.filter(([id, error]) => unreachable(request, ledger, id, error));
+  // The older record is over with this one: what it says of these must not be forgotten.
+  if (stuck.length > 0) await claim.record.joined(stuck.map(([id]) => id)).catch(() => undefined);
   await claim.record
     .started(new Map([...facts].map(([id, { processStart }]) => [id, processStart])))
     .catch(() => undefined);
@@ -266,16 +271,18 @@ function besideThese(
   return { onNew, onOther: onOther + ledger.in('serving-old').length };
 }
 
-function unreachable({ claim }: RecoveryRequest, ledger: Ledger, id: string, cause: unknown): void {
+/** @returns whether it is known to be stuck in a join */
+function unreachable({ claim }: RecoveryRequest, ledger: Ledger, id: string, cause: unknown): boolean {
+  const stuck = stuckInJoin(claim.found, id, cause);
   const error =
-    stuckInJoin(claim.found, id, cause) ??
-    asWeightcastError(cause, 'WC_ENGINE_UNREACHABLE', { engine: id, phase: 'preflight' });
+    stuck ?? asWeightcastError(cause, 'WC_ENGINE_UNREACHABLE', { engine: id, phase: 'preflight' });
   const known = claim.found.some(({ engines }) => engines.some(({ key }) => key === engineKey(id)));
   if (!known) ledger.fail(id, error);
   else {
     const what = error.code === 'WC_ENGINE_ASLEEP' ? 'wake' : 'restart';
     ledger.quarantine(id, error, `it can't be put right, ${what} it: ${error.message}`);
   }
+  return stuck !== null;
 }
 
 /** @param before engines that served when this began, and were not paused */

@@ -232,43 +232,49 @@ describe('a resume', () => {
   });
 });
 
-it('a server whose workers wait for a push that died is not said to serve, though it is healthy and lists its models', async () => {
+it.each([
   // Seed 3090 of the simulator.
-  await withPrimeRl(
-    [{ faults: { join: { action: 'stall' } } }, {}],
-    async ({ engines, directory, connect, b }) => {
-      const [stuck, free] = engines as [ReferenceEngine, ReferenceEngine];
-      const state = join(directory, 'state');
-      await mkdir(state, { mode: 0o700 });
-      await leave(state, {
-        states: { [stuck.url]: 'serving-old', [free.url]: 'serving-old' },
-        ...{ push: { weights: b }, joining: true },
-      });
-      const seat = { host: '127.0.0.1', port: 1, rank_offset: 0, inference_world_size: 2, timeout: 600 };
-      const joining = fetch(`${stuck.url}/init_broadcaster`, {
-        method: 'POST',
-        body: JSON.stringify(seat),
-      }).catch(() => null);
-      await expect.poll(async () => (await stuck.state()).pending, { timeout: 20_000 }).toBe(1);
-      const session = await connect({ timeouts: { probe: 5_000 } });
-      const report = await failedReport(session.update(b));
-      expect(report).toMatchObject({
-        outcome: 'failed',
-        error: {
-          ...{ code: 'WC_ENGINE_TIMEOUT', engine: stuck.url, phase: 'preflight' },
-          message: expect.stringContaining('wait for a rank that is gone'),
-        },
-      });
-      const stateOf = (url: string) => report.engines.find((engine) => engine.url === url)?.state;
-      expect([stateOf(stuck.url), stateOf(free.url)]).toEqual(['unknown', 'serving-old']);
-      expect(await postsOf([free])).toEqual([['/resume']]);
+  ['died', 'serving-old'],
+  ['ended by itself', 'unknown'],
+] as const)(
+  'a server whose workers wait for a push that %s is not said to serve, though it is healthy and lists its models',
+  async (_, left) => {
+    await withPrimeRl(
+      [{ faults: { join: { action: 'stall' } } }, {}],
+      async ({ engines, directory, connect, b }) => {
+        const [stuck, free] = engines as [ReferenceEngine, ReferenceEngine];
+        const state = join(directory, 'state');
+        await mkdir(state, { mode: 0o700 });
+        await leave(state, {
+          states: { [stuck.url]: left, [free.url]: 'serving-old' },
+          ...{ push: { weights: b }, joining: true },
+        });
+        const seat = { host: '127.0.0.1', port: 1, rank_offset: 0, inference_world_size: 2, timeout: 600 };
+        const joining = fetch(`${stuck.url}/init_broadcaster`, {
+          method: 'POST',
+          body: JSON.stringify(seat),
+        }).catch(() => null);
+        await expect.poll(async () => (await stuck.state()).pending, { timeout: 20_000 }).toBe(1);
+        const session = await connect({ timeouts: { probe: 5_000 } });
+        const report = await failedReport(session.update(b));
+        expect(report).toMatchObject({
+          outcome: 'failed',
+          error: {
+            ...{ code: 'WC_ENGINE_TIMEOUT', engine: stuck.url, phase: 'preflight' },
+            message: expect.stringContaining('wait for a rank that is gone'),
+          },
+        });
+        const stateOf = (url: string) => report.engines.find((engine) => engine.url === url)?.state;
+        expect([stateOf(stuck.url), stateOf(free.url)]).toEqual(['unknown', 'serving-old']);
+        expect(await postsOf([free])).toEqual([['/resume']]);
 
-      await stuck.reset();
-      await joining;
-      expect(await session.update(b)).toMatchObject({ outcome: 'updated' });
-    },
-  );
-});
+        await stuck.reset();
+        await joining;
+        expect(await session.update(b)).toMatchObject({ outcome: 'updated' });
+      },
+    );
+  },
+);
 
 describe('by files', () => {
   const FILES = { transport: 'filesystem' } as const;

@@ -134,5 +134,8 @@ it('names the one thing that nobody can put right: engines that wait in NCCL for
     );
     expect(recovered.code).toBe(3);
     expect(recovered.out).toMatch(stuck);
+    // Nor does the recovery make anybody forget.
+    const error = { message: expect.stringMatching(stuck), remedy: expect.stringContaining('Restart it') };
+    expect(await pushed(scene, push)).toMatchObject({ code: 1, report: { error } });
   });
 });

@@ -33,8 +33,14 @@ export interface GroupOptions {
   readonly signal?: AbortSignal | undefined;
   /** Where several groups are built at the same time: resolves when the workers of all of them have come, and rejects when one is given up. */
   readonly together?: (() => Promise<void>) | undefined;
-  /** Told of each engine that has not said, when the group is given up, that it has left it: its workers may be stuck in their init. */
-  readonly onSilent: (engine: EngineLink, error: unknown) => void;
+  /** Told of each engine that has not said, when the group is given up, that it has left it. */
+  readonly onSilent: (engine: EngineLink, silence: JoinSilence) => void;
+}
+
+export interface JoinSilence {
+  /** Its workers had the unique id: they wait in NCCL, which does not let go of them. Else they were at most at the store, which has. */
+  readonly inNccl: boolean;
+  readonly cause: unknown;
 }
 
 /** After a failure: so long engines get to say that they have left. Most do at once, as the store drops their workers. */
@@ -121,7 +127,8 @@ export async function openGroup(options: GroupOptions): Promise<Group> {
           timeoutMs: left() + LEAVE_LATE_MS,
         });
       } catch (error) {
-        if (mayHaveJoined(error)) options.onSilent(engine, error);
+        if (mayHaveJoined(error))
+          options.onSilent(engine, { inNccl: store?.published ?? true, cause: error });
         throw asWeightcastError(error, 'WC_ENGINE_UNREACHABLE', { engine: engine.id, phase: 'rendezvous' });
       }
     });

@@ -13,8 +13,8 @@ export type Asked = Extract<RecordEvent, { event: 'ask' }>['what'];
 export interface Journal {
   /** Resolves when it is written: then it may be asked. */
   ask(what: Asked, engines: readonly string[], directory?: string): Promise<void>;
-  /** Nobody waits in a rendezvous any more. */
-  joined(): Promise<void>;
+  /** Nobody waits in a rendezvous any more, except perhaps the workers of these engines. */
+  joined(stuck?: readonly string[]): Promise<void>;
   /** When the engines' processes started, in Unix seconds. */
   started(at: ReadonlyMap<string, number | null>): Promise<void>;
   /** Resolves when what was observed is written, while nobody else is known to have taken the engines over; @throws WeightcastError WC_UPDATE_BUSY when somebody has */
@@ -37,7 +37,7 @@ export function unlessUnwritable(journal: Journal, tell: (why: string) => void):
   };
   return {
     ask: (...request) => journal.ask(...request).catch(forgiving),
-    joined: () => journal.joined().catch(forgiving),
+    joined: (stuck) => journal.joined(stuck).catch(forgiving),
     started: (at) => journal.started(at).catch(forgiving),
     mine: () => journal.mine(),
   };
@@ -117,8 +117,10 @@ export class RecordFile implements Journal {
     await this.write(directory === undefined ? event : { ...event, directory });
   }
 
-  joined(): Promise<void> {
-    return this.write({ event: 'joined' });
+  joined(stuck: readonly string[] = []): Promise<void> {
+    return this.write(
+      stuck.length === 0 ? { event: 'joined' } : { event: 'joined', except: this.#indexesOf(stuck) },
+    );
   }
 
   async started(at: ReadonlyMap<string, number | null>): Promise<void> {

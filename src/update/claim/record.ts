@@ -67,8 +67,8 @@ const eventSchema = z.discriminatedUnion('event', [
     engines: engineIndexes,
     directory: text.optional(),
   }),
-  /** All ranks have met, or nobody waits for the others any more. */
-  z.object({ event: z.literal('joined') }),
+  /** All ranks have met, or nobody waits for the others any more, except in these engines. */
+  z.object({ event: z.literal('joined'), except: engineIndexes.optional() }),
   /** What engines are known to be, by index. */
   z.object({ event: z.literal('state'), states: z.record(z.string(), z.enum(STATES)) }),
   /** Its holder has ended and leaves engines that need help. */
@@ -197,7 +197,8 @@ function apply(
       }
       return;
     case 'joined':
-      for (const engine of engines) engine.joining = false;
+      for (const [index, engine] of engines.entries())
+        engine.joining = event.except?.includes(index) === true;
       return;
     case 'state':
       for (const [index, state] of Object.entries(event.states)) {

@@ -58,15 +58,45 @@ it('a copy that hangs before the pause pauses nobody, and is named', { timeout: 
   });
 });
 
-it('an init that hangs leaves the workers waiting for this rank: what the engine does is not known, and said so', {
-  timeout: 120_000,
-}, async () => {
-  await withBench({ engines: 1, workers: 1 }, async (bench) => {
-    const { code, report } = await push(bench, bench.b, 'hang=ncclCommInitRankConfig');
-    expect([code, report.error?.code, report.pauseMs]).toEqual([1, 'WC_NATIVE_STUCK', null]);
-    expect(report.engines.map(({ state }) => state)).toEqual(['unknown']);
-  });
-});
+it.each([
+  ['an init that hangs', 'hang=ncclCommInitRankConfig', 'WC_NATIVE_STUCK'],
+  ['an init that fails at rank 0 alone', 'driver-too-old', 'WC_NCCL_FAILED'],
+])(
+  '%s leaves the workers in NCCL: this push says so, does not pause the fleet to load files, and the next one knows why nothing answers',
+  {
+    timeout: 120_000,
+  },
+  async (_, fault, code) => {
+    await withBench({ engines: 1, workers: 1 }, async (bench) => {
+      const remedy = expect.stringMatching(/^Restart it/);
+      const failed = await push(bench, bench.b, fault, '--fallback', 'filesystem');
+      expect(failed).toMatchObject({
+        code: 1,
+        report: {
+          ...{ error: { code }, pauseMs: null },
+          notes: [expect.stringContaining('no fallback to files')],
+          engines: [
+            {
+              state: 'unknown',
+              error: { message: expect.stringContaining('wait for a rank that does not come'), remedy },
+            },
+          ],
+        },
+      });
+      const ended = expect.stringMatching(
+        /the push of .* ended while this engine joined .*wait for a rank that is gone/,
+      );
+      // Each of them: what one found must not be forgotten.
+      for (let again = 0; again < 2; again += 1) {
+        const next = await push(bench, bench.c, '', '--timeout-probe', '1');
+        const error = { code: 'WC_ENGINE_TIMEOUT', message: ended, engine: at(bench.urls, 0), remedy };
+        expect(next).toMatchObject({ code: 1, report: { error } });
+      }
+      await at(bench.engines, 0).reset();
+      expect(await push(bench, bench.c, '')).toMatchObject({ code: 0, report: { error: null } });
+    });
+  },
+);
 
 it('a broadcast that hangs leaves the engine paused and named, and the next push heals it', {
   timeout: 120_000,

@@ -78,6 +78,11 @@ export class Rendezvous {
     this.#advance();
   }
 
+  /** Workers have the id, or can have it: those enter ncclCommInitRank, and nothing that is done here gets them out. */
+  get published(): boolean {
+    return this.#published;
+  }
+
   /**
    * Resolves when every worker has been sent the id.
    * @throws WeightcastError WC_RENDEZVOUS_TIMEOUT, which names who is missing as well as it can be known, or
