@@ -233,11 +233,8 @@ export async function openPrimeRlSender(options: PrimeRlSenderOptions): Promise<
   const { inferenceWorldSize: workers, host = '127.0.0.1', port = 29_501, device = 0, signal } = options;
   check(isWhole(workers, 1, 65_536), `inferenceWorldSize ${workers}: expected a number of GPU workers`);
   check(isWhole(port, 0, 65_535), `port ${port}: expected a port number, or 0 for a free one`);
-  const runtime = await openRuntime({
-    emulate: options.emulate ?? false,
-    cudaLibrary: options.cudaLibrary ?? null,
-    ncclLibrary: options.ncclLibrary ?? null,
-  });
+  const { emulate = false, cudaLibrary = null, ncclLibrary = null } = options;
+  const runtime = await openRuntime({ emulate, cudaLibrary, ncclLibrary }, signal);
   requireDevice(runtime, device);
   const communicator = await awaitGroup({
     ...{ runtime, device, host, port, workers, signal, who: ENGINES },

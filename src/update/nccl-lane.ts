@@ -9,6 +9,7 @@ import {
   groupStands,
   openGroup,
 } from '../transports/nccl/group.js';
+import { orLeave } from '../transports/nccl/or-leave.js';
 import type { Staging } from '../transports/nccl/wire/memory.js';
 import type { WirePlan } from '../transports/nccl/wire/plan.js';
 import { flattenSteps } from '../weights/flatten.js';
@@ -79,7 +80,9 @@ export class NcclLane {
       wire: this.wire,
       engines: group.members.map(({ engine }) => engine),
       communicator: group.communicator,
-      transfer: await group.communicator.prepare(native, settings.timeouts.update),
+      transfer: await orLeave(group.communicator.prepare(native, settings.timeouts.update), signal, (late) =>
+        late.close(),
+      ),
       updateFor,
       totalBytes: plan.byteLength,
       frames: plan.frames.length,

@@ -6,6 +6,7 @@ import { type EngineLink, onAll } from '../fleet/engine.js';
 import type { NativeRuntime } from '../native.js';
 import { allOrFirstFailure, type Group } from '../transports/nccl/group.js';
 import { meetingOf } from '../transports/nccl/meeting.js';
+import { orLeave } from '../transports/nccl/or-leave.js';
 import { openRuntime } from '../transports/nccl/runtime.js';
 import { requireUnchanged } from '../weights/unchanged.js';
 import type { Attempt, Carrier } from './attempt.js';
@@ -116,7 +117,7 @@ export class NcclSender {
 
   async #stage(attempt: Attempt, work: readonly LaneWork[]): Promise<Carrier> {
     const { ledger, settings, checkpoint, signal } = attempt;
-    this.#runtime ??= await openRuntime(settings);
+    this.#runtime ??= await openRuntime(settings, signal);
     requireDevice(this.#runtime, settings.device);
     const sum = (kind: 'device' | 'pinned') =>
       work.reduce((total, { staging }) => total + staging.peakBytes[kind], 0);
@@ -163,7 +164,7 @@ export class NcclSender {
     await Promise.all(fresh.map(({ lane }) => lane.drop()));
     ledger.enter('rendezvous');
     await this.#requireMemory(
-      settings,
+      attempt,
       fresh.reduce((sum, { work: { staging } }) => sum + staging.peakBytes.device, 0),
     );
     const ids = fresh.flatMap(({ work: { members } }) => members.map(({ engine }) => engine.id));
@@ -220,8 +221,10 @@ export class NcclSender {
     return false;
   }
 
-  async #requireMemory({ device, timeouts }: Settings, bytes: number): Promise<void> {
-    const { free } = await (this.#runtime as NativeRuntime).memory(device, timeouts.rendezvous);
+  async #requireMemory({ settings, signal }: Attempt, bytes: number): Promise<void> {
+    const { device, timeouts } = settings;
+    const asked = (this.#runtime as NativeRuntime).memory(device, timeouts.rendezvous);
+    const { free } = await orLeave(asked, signal);
     if (free >= bytes) return;
     throw new WeightcastError(
       'WC_CUDA_OUT_OF_MEMORY',

@@ -1,6 +1,7 @@
 /** A communicator with workers that somebody else tells to join: rank 0 listens at a place that was agreed on, and asks nobody. */
 import { WeightcastError } from '../../errors.js';
 import type { NativeCommunicator, NativeRuntime } from '../../native.js';
+import { orLeave } from './or-leave.js';
 import { openRendezvous } from './rendezvous/index.js';
 
 export interface AwaitedGroupOptions {
@@ -31,7 +32,9 @@ export async function awaitGroup(options: AwaitedGroupOptions): Promise<NativeCo
   const deadline = performance.now() + options.timeoutMs;
   const left = () => Math.max(1, deadline - performance.now());
   signal?.throwIfAborted();
-  const communicator = await runtime.communicator(options.device, left());
+  const communicator = await orLeave(runtime.communicator(options.device, left()), signal, (late) =>
+    late.abort(),
+  );
   const stop = () => void communicator.abort().catch(() => undefined);
   signal?.addEventListener('abort', stop, { once: true });
   try {

@@ -7,10 +7,11 @@
  */
 import { setMaxListeners } from 'node:events';
 import type { GroupSeat, Packing } from '../../engines/admin.js';
-import { asWeightcastError, WeightcastError } from '../../errors.js';
+import { asWeightcastError, hasCode, WeightcastError } from '../../errors.js';
 import type { EngineLink } from '../../fleet/engine.js';
 import { planRanks, type RankSeat } from '../../fleet/ranks.js';
 import type { NativeCommunicator, NativeRuntime } from '../../native.js';
+import { orLeave } from './or-leave.js';
 import { localAddressTowards, openRendezvous } from './rendezvous/index.js';
 
 export interface GroupMember {
@@ -86,12 +87,16 @@ export async function openGroup(options: GroupOptions): Promise<Group> {
   const masterAddress = options.masterAddress ?? (await localAddressTowards(first.engine.url));
   let made: Promise<Uint8Array> | null = null;
   const uniqueId = (): Promise<Uint8Array> => {
-    made ??= (options.together?.() ?? Promise.resolve()).then(() => runtime.uniqueId(left()));
+    made ??= (options.together?.() ?? Promise.resolve()).then(() =>
+      orLeave(runtime.uniqueId(left()), options.signal),
+    );
     return made;
   };
   // Engines that take it in the request get it at once; the others once all have come.
   const posted = usesStore ? null : await uniqueId();
-  const communicator = await runtime.communicator(options.device, left());
+  const communicator = await orLeave(runtime.communicator(options.device, left()), options.signal, (late) =>
+    late.abort(),
+  );
   const expected = plan.seats.flatMap((seat) => ranksOf(seat));
   let leaving: NodeJS.Timeout | undefined;
   let callOff = (): void => undefined;
@@ -129,6 +134,8 @@ export async function openGroup(options: GroupOptions): Promise<Group> {
       } catch (error) {
         if (mayHaveJoined(error))
           options.onSilent(engine, { inNccl: store?.published ?? true, cause: error });
+        // Its limit lies behind rank 0's own, which also ends by then: if rank 0 does not get into the group, that is why.
+        if (hasCode(error, 'WC_ENGINE_TIMEOUT')) await joined.catch(() => undefined);
         throw asWeightcastError(error, 'WC_ENGINE_UNREACHABLE', { engine: engine.id, phase: 'rendezvous' });
       }
     });

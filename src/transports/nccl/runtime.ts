@@ -1,6 +1,7 @@
 /** libcuda and libnccl of this process, opened once for each pair of paths. */
 import { asWeightcastError, WeightcastError } from '../../errors.js';
 import { emulatorLibraries, type NativeRuntime, native } from '../../native.js';
+import { orLeave } from './or-leave.js';
 
 export interface RuntimeOptions {
   readonly emulate: boolean;
@@ -9,21 +10,28 @@ export interface RuntimeOptions {
 }
 
 /**
- * Opens the libraries off the event loop.
+ * Opens the libraries off the event loop. The signal ends the wait for them, not what they do: a driver can hang.
  *
- * @throws WeightcastError WC_NCCL_NOT_FOUND, WC_NCCL_TOO_OLD, WC_CUDA_NO_DRIVER, WC_CUDA_NO_DEVICE, WC_ADDON_NOT_FOUND, WC_CONFIG_INVALID
+ * @throws WeightcastError WC_UPDATE_ABORTED, WC_NCCL_NOT_FOUND, WC_NCCL_TOO_OLD, WC_CUDA_NO_DRIVER, WC_CUDA_NO_DEVICE, WC_ADDON_NOT_FOUND, WC_CONFIG_INVALID
  */
-export async function openRuntime(options: RuntimeOptions): Promise<NativeRuntime> {
+export async function openRuntime(options: RuntimeOptions, signal?: AbortSignal): Promise<NativeRuntime> {
   if (options.emulate && (options.cudaLibrary !== null || options.ncclLibrary !== null)) {
     throw new WeightcastError('WC_CONFIG_INVALID', '--emulate selects both libraries itself', {
       remedy: 'Drop --emulate, or --cuda-library and --nccl-library.',
     });
   }
   try {
-    return options.emulate
-      ? await native().open(emulatorLibraries.cuda, emulatorLibraries.nccl)
-      : await native().open(options.cudaLibrary, options.ncclLibrary);
+    const { cuda, nccl } = options.emulate
+      ? emulatorLibraries
+      : { cuda: options.cudaLibrary, nccl: options.ncclLibrary };
+    return await orLeave(native().open(cuda, nccl), signal);
   } catch (error) {
+    if (signal?.aborted) {
+      throw new WeightcastError('WC_UPDATE_ABORTED', 'interrupted while CUDA and NCCL were opened', {
+        phase: 'preflight',
+        cause: error,
+      });
+    }
     throw withoutAdvice(asWeightcastError(error, 'WC_NCCL_FAILED', { phase: 'preflight' }));
   }
 }

@@ -2,9 +2,10 @@
  * Calls of rank 0's own libraries that never return, in a push of its own process: it ends at its deadlines and says which call it was, engines are left as
  * after any other failure, and the process ends. What the addon makes of each call is in test/native/traps-hang.test.ts.
  */
+import { readdir, readFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import type { UpdateReport } from '../../../src/update/types.js';
-import { weightcast } from '../../cli/spawned.js';
+import { MAIN, Spawned, weightcast } from '../../cli/spawned.js';
 import { answer, type Bench, isPaused, withBench } from '../support.js';
 import { at } from './support.js';
 
@@ -25,6 +26,15 @@ async function push({ urls }: Bench, weights: string, faults: string, ...more: s
   expect(performance.now() - began).toBeLessThan(LIMIT_MS);
   if (out === '') throw new Error(err);
   return { code, report: JSON.parse(out) as UpdateReport };
+}
+
+/** A call that hangs is given up after a minute. */
+const AT_ONCE_MS = 20_000;
+
+async function threadsOf(pid: number): Promise<string[]> {
+  const tasks = await readdir(`/proc/${pid}/task`);
+  const names = tasks.map((task) => readFile(`/proc/${pid}/task/${task}/comm`, 'utf8').catch(() => ''));
+  return (await Promise.all(names)).map((name) => name.trim());
 }
 
 const serves = async ({ urls }: Bench) => [await isPaused(at(urls, 0)), await answer(at(urls, 0))] as const;
@@ -61,6 +71,7 @@ it('a copy that hangs before the pause pauses nobody, and is named', { timeout: 
 it.each([
   ['an init that hangs', 'hang=ncclCommInitRankConfig', 'WC_NATIVE_STUCK'],
   ['an init that fails at rank 0 alone', 'driver-too-old', 'WC_NCCL_FAILED'],
+  ['an init whose abort hangs too', 'missing-peer,hang=ncclCommAbort', 'WC_NCCL_TIMEOUT'],
 ])(
   '%s leaves the workers in NCCL: this push says so, does not pause the fleet to load files, and the next one knows why nothing answers',
   {
@@ -94,6 +105,33 @@ it.each([
       }
       await at(bench.engines, 0).reset();
       expect(await push(bench, bench.c, '')).toMatchObject({ code: 0, report: { error: null } });
+    });
+  },
+);
+
+it.each([
+  ['hang=cuInit', 'preflight', 'wc-helper'],
+  ['hang=cuMemGetInfo', 'rendezvous', 'wc-helper'],
+  ['hang=cuStreamCreate', 'rendezvous', 'wc-communicator'],
+  ['hang-in-copy=3', 'stage', 'wc-communicator'],
+])(
+  '%s does not keep a push that is interrupted, nor its process',
+  {
+    timeout: 120_000,
+  },
+  async (fault, phase, thread) => {
+    await withBench({ engines: 1, workers: 1 }, async (bench) => {
+      const before = await serves(bench);
+      const args = ['push', bench.b, '-e', at(bench.urls, 0), '--emulate', '--no-guardian', '--json'];
+      await using pushing = new Spawned([MAIN, ...args], { WEIGHTCAST_EMULATOR_FAULTS: fault });
+      await pushing.err.seen(phase);
+      await expect.poll(() => threadsOf(pushing.pid)).toContain(thread);
+      const began = performance.now();
+      pushing.signal('SIGINT');
+      const { code, out } = await pushing.ended;
+      expect(performance.now() - began).toBeLessThan(AT_ONCE_MS);
+      expect([code, (JSON.parse(out) as UpdateReport).error?.code]).toEqual([130, 'WC_UPDATE_ABORTED']);
+      expect(await serves(bench)).toEqual(before);
     });
   },
 );
