@@ -45,11 +45,14 @@ export async function checkHealth(
       targets
         .filter(({ id }) => waiting.has(id))
         .map(async (target) => {
+          const lookMs = Math.min(LOOK_MS, Math.max(1, timeoutMs - elapsed()));
           try {
-            await look(http, target, options, Math.min(LOOK_MS, Math.max(1, timeoutMs - elapsed())));
+            await look(http, target, options, lookMs);
             waiting.delete(target.id);
           } catch (error) {
-            waiting.set(target.id, error);
+            // A look that the deadline cuts short says less than the one before.
+            const cut = lookMs < LOOK_MS && hasCode(error, 'WC_ENGINE_TIMEOUT');
+            if (!cut || waiting.get(target.id) === null) waiting.set(target.id, error);
           }
         }),
     );

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { checkHealth, listModels, maybeCheckHasModel } from '../../src/operations/index.js';
 import { errorOf, expectCode } from '../engines/client.js';
+import { type Handler, sendJson, withServer } from '../engines/server.js';
 import { type Answers, fakeAdmin, withFakes } from './fake-engine.js';
 
 const QUICK = { intervalMs: 1, logIntervalMs: 0, admin: 'vllm' };
@@ -25,9 +26,23 @@ describe('checkHealth', () => {
   });
 
   it('waits for a server that is not there yet, and ends at its deadline', async () => {
-    const error = await errorOf(checkHealth(['http://127.0.0.1:9'], { ...QUICK, timeoutMs: 60 }));
+    const error = await errorOf(checkHealth(['http://127.0.0.1:9'], { ...QUICK, timeoutMs: 1_000 }));
     expect(error).toMatchObject({ code: 'WC_ENGINE_TIMEOUT', engine: 'http://127.0.0.1:9' });
     expect(error.message).toContain('ECONNREFUSED');
+  });
+
+  it('says what was wrong before the look that its deadline cut short', async () => {
+    let looks = 0;
+    const handler: Handler = (_, response) => {
+      looks += 1;
+      if (looks === 1) sendJson(response, 503, {});
+    };
+    await withServer(handler, async ({ url }) => {
+      const error = await errorOf(checkHealth([url], { ...QUICK, timeoutMs: 1_000 }));
+      expect(error).toMatchObject({ code: 'WC_ENGINE_TIMEOUT', engine: url });
+      expect(error.message).toContain('503');
+    });
+    expect(looks).toBeGreaterThan(1);
   });
 
   it('tells whom it waits for, and ends at the signal', async () => {
