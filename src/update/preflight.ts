@@ -140,7 +140,8 @@ function explain({ kind, record, engine }: Finding, paused: boolean): string | n
   const who = `${describeRecord(record.head)} ended and left it`;
   const why = engine.reason === null ? '' : ` (${engine.reason})`;
   const found = paused ? 'found paused' : 'found serving';
-  if (kind === 'untouched') return `${who} paused and untouched: resumed`;
+  if (kind === 'untouched')
+    return `${who} ${paused ? 'paused and untouched' : 'untouched, and perhaps paused'}: resumed`;
   if (kind === 'whole') return `${found}: ${who} with whole new weights that it did not resume`;
   return `${found}: ${who} between two versions${why}`;
 }

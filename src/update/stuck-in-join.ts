@@ -38,7 +38,8 @@ export function stuckInJoin(
   const ended = `${describeRecord(record.head)} ended while this engine joined its NCCL group`;
   return new WeightcastError(
     'WC_ENGINE_TIMEOUT',
-    `it does not answer: ${ended}, and its workers wait for a rank that is gone`,
+    // Named, or a report would take what two of them have for one error.
+    `${url} does not answer: ${ended}, and its workers wait for a rank that is gone`,
     { engine: url, phase: 'preflight', cause, remedy: 'Restart it: a rendezvous of NCCL has no way out.' },
   );
 }

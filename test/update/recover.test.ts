@@ -121,6 +121,10 @@ it('names the one thing that nobody can put right: engines that wait in NCCL for
       report: {
         outcome: 'failed',
         error: { message: expect.stringMatching(stuck), remedy: expect.stringContaining('Restart it') },
+        // Each by its name, or the summary shows one of them.
+        engines: scene.proxies.map(({ url }) => ({
+          error: { message: expect.stringMatching(new RegExp(`^${url} .*${stuck.source}`)) },
+        })),
       },
     });
     const doctor = await weightcast(

@@ -29,6 +29,7 @@ export async function openRuntime(options: RuntimeOptions, signal?: AbortSignal)
     if (signal?.aborted) {
       throw new WeightcastError('WC_UPDATE_ABORTED', 'interrupted while CUDA and NCCL were opened', {
         phase: 'preflight',
+        remedy: 'Nothing had begun: run the command again.',
         cause: error,
       });
     }
