@@ -4,8 +4,9 @@
  * `recover` directory, by every engine. Beside engines that serve another version, and are not paused here, nothing is loaded.
  */
 import { basename } from 'node:path';
-import { asWeightcastError } from '../errors.js';
+import { asWeightcastError, WeightcastError } from '../errors.js';
 import { type EngineLink, onAll } from '../fleet/engine.js';
+import { unlessStalled } from '../waits.js';
 import { type Checkpoint, openCheckpoint } from '../weights/checkpoint.js';
 import { requireUnchanged } from '../weights/unchanged.js';
 import { type Attempt, enginesIn } from './attempt.js';
@@ -98,7 +99,11 @@ export async function heal(given: Attempt, book: DigestBook): Promise<void> {
       ledger.enter('heal');
       const directory = settings.recover ?? '';
       const old = { ...attempt, version: `recovered:${basename(directory)}` };
-      const good = await openCheckpoint(directory);
+      const good = await unlessStalled(
+        openCheckpoint(directory),
+        (why) => new WeightcastError('WC_FILE_READ', `${directory}: ${why}`, { phase: 'heal' }),
+        settings.timeouts.update,
+      );
       leaveOut(ledger, stranded, `it loads no directory, and others serve ${directory}`);
       await reload(old, loadable, { directory, files: good.files, book: bookOf(good) });
       const recovered = enginesIn(attempt, 'received', 'verified');

@@ -9,9 +9,9 @@ import {
   groupStands,
   openGroup,
 } from '../transports/nccl/group.js';
-import { orLeave } from '../transports/nccl/or-leave.js';
 import type { Staging } from '../transports/nccl/wire/memory.js';
 import type { WirePlan } from '../transports/nccl/wire/plan.js';
+import { orLeave } from '../waits.js';
 import { flattenSteps } from '../weights/flatten.js';
 import { runInSlices } from '../weights/yielding.js';
 import type { Attempt } from './attempt.js';

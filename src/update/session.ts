@@ -6,6 +6,7 @@ import type { ElasticPool } from '../fleet/elastic/pool.js';
 import type { EngineLink } from '../fleet/engine.js';
 import { type HeldFolder, holdPublished } from '../transports/filesystem/published/hold.js';
 import type { KnownDigests } from '../transports/filesystem/published/known-digests.js';
+import { orLeave } from '../waits.js';
 import { type Checkpoint, openCheckpoint } from '../weights/checkpoint.js';
 import { checkpointIdentity } from '../weights/identity.js';
 import type { ProofVerdict } from '../weights/proof.js';
@@ -201,8 +202,10 @@ export class FleetSession {
         found: claim?.found ?? [],
       });
       if (found.changed) this.#sender.distrust();
-      held = await holdPublished(path, { signal, onNote: (text) => ledger.note(text) });
-      checkpoint = await openCheckpoint(path, { signal });
+      // The weights may lie on a file system that hangs.
+      const holding = holdPublished(path, { signal, onNote: (text) => ledger.note(text) });
+      held = await orLeave(holding, signal, (late) => late?.[Symbol.asyncDispose]());
+      checkpoint = await orLeave(openCheckpoint(path, { signal }), signal);
       await held?.requireAgreement(checkpoint);
       // For newcomers and for the next delta: what the transfer finds changed fails it.
       identity = await checkpointIdentity(path);

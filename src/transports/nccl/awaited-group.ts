@@ -1,7 +1,7 @@
 /** A communicator with workers that somebody else tells to join: rank 0 listens at a place that was agreed on, and asks nobody. */
 import { WeightcastError } from '../../errors.js';
 import type { NativeCommunicator, NativeRuntime } from '../../native.js';
-import { orLeave } from './or-leave.js';
+import { orLeave } from '../../waits.js';
 import { openRendezvous } from './rendezvous/index.js';
 
 export interface AwaitedGroupOptions {

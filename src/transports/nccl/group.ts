@@ -11,7 +11,7 @@ import { asWeightcastError, hasCode, WeightcastError } from '../../errors.js';
 import type { EngineLink } from '../../fleet/engine.js';
 import { planRanks, type RankSeat } from '../../fleet/ranks.js';
 import type { NativeCommunicator, NativeRuntime } from '../../native.js';
-import { orLeave } from './or-leave.js';
+import { orLeave } from '../../waits.js';
 import { localAddressTowards, openRendezvous } from './rendezvous/index.js';
 
 export interface GroupMember {

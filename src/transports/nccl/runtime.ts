@@ -1,7 +1,7 @@
 /** libcuda and libnccl of this process, opened once for each pair of paths. */
 import { asWeightcastError, WeightcastError } from '../../errors.js';
 import { emulatorLibraries, type NativeRuntime, native } from '../../native.js';
-import { orLeave } from './or-leave.js';
+import { orLeave } from '../../waits.js';
 
 export interface RuntimeOptions {
   readonly emulate: boolean;

@@ -3,8 +3,8 @@ import type { PathLike } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { expect, it, vi } from 'vitest';
 import { claimEngines } from '../../../src/update/claim/claim.js';
-import { STALL_MS } from '../../../src/update/claim/filesystem.js';
 import { HEARTBEAT_MS } from '../../../src/update/claim/records.js';
+import { STALL_MS } from '../../../src/waits.js';
 import { A, request, withFolder } from './support.js';
 
 const filesystem = vi.hoisted(() => ({

@@ -3,6 +3,7 @@ import { open, rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { WeightcastError } from '../../../errors.js';
+import { unlessStalled } from '../../../waits.js';
 import { newNonce } from '../layout.js';
 import { errnoNameOf, makeFolder, writeError } from '../publish/durable.js';
 import { LEASE_TTL_MS, leaseFolder, leaseName } from './place.js';
@@ -99,8 +100,12 @@ export class Lease implements AsyncDisposable {
   /** Lets the version go. Safe to call twice; what can't be removed is dead after the time to live. */
   async close(): Promise<void> {
     clearInterval(this.#timer);
-    await this.#renewing;
-    await rm(this.#path, { force: true }).catch(() => undefined);
+    const letGo = async () => {
+      await this.#renewing;
+      await rm(this.#path, { force: true });
+    };
+    // Nobody waits for a file system that hangs.
+    await unlessStalled(letGo(), (why) => new Error(why)).catch(() => undefined);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
