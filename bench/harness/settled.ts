@@ -6,3 +6,11 @@ import { promisify } from 'node:util';
 export async function settled(): Promise<void> {
   await promisify(execFile)('sync');
 }
+
+/**
+ * So many bytes of memory are at hand for whoever writes files next: a virtual machine gives its free memory back, and a page's first touch after that costs several times what
+ * copying it does, which the contestants before would have paid for some and not for others.
+ */
+export async function memoryAtHand(byteLength: number): Promise<void> {
+  await promisify(execFile)(process.execPath, ['-e', `Buffer.alloc(${byteLength}, 1)`]);
+}

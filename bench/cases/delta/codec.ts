@@ -4,7 +4,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import type { CaseContext, Figure } from '../../case.js';
 import { compile } from '../../harness/compile.js';
-import { settled } from '../../harness/settled.js';
+import { memoryAtHand, settled } from '../../harness/settled.js';
 import { interleave, median, spread } from '../../harness/statistics.js';
 import { withPlainC } from '../publish/contestants.js';
 import { entropyPercent } from './entropy.js';
@@ -123,12 +123,15 @@ async function roundsOf(context: CaseContext, { versions, folder, peer }: Measur
   const one = async <T extends { readonly seconds: number }>(
     name: string,
     work: () => Promise<T>,
+    written = 0,
   ): Promise<T> => {
     await settled();
+    await memoryAtHand(written);
     const done = await work();
     log(`${name}: ${(versions.next.byteLength / done.seconds / 1e9).toFixed(2)} GB/s`);
     return done;
   };
+  const writing: typeof one = (name, work) => one(name, work, versions.next.byteLength);
   return interleave(
     {
       encode: () => one('encode', () => encode(versions, deltaPath)),
@@ -141,14 +144,14 @@ async function roundsOf(context: CaseContext, { versions, folder, peer }: Measur
           return ran;
         }),
       applied: () =>
-        one('apply', async () => {
+        writing('apply', async () => {
           const applied = await apply(versions, deltaPath, folder, same);
           if (!expected.equals(applied.result))
             throw new Error('the digests are not those of the new version');
           return applied;
         }),
       unxored: () =>
-        one('apply XOR', async () => {
+        writing('apply XOR', async () => {
           const targets = versions.files.map((_, i) => join(folder, `unxored-${i}`));
           const paths = versions.files.flatMap(([base], i) => [base, targets[i] as string]);
           const ran = await peer('unxor', [xorPath, ...paths]);
@@ -157,12 +160,12 @@ async function roundsOf(context: CaseContext, { versions, folder, peer }: Measur
           return ran;
         }),
       copied: () =>
-        one('plain copy', async () => {
-          const writing = await plainWriter({ into: folder, sync: false, signal });
+        writing('plain copy', async () => {
+          const ran = await plainWriter({ into: folder, sync: false, signal });
           await Promise.all(
             versions.files.map(([base]) => rm(join(folder, base.slice(base.lastIndexOf('/') + 1)))),
           );
-          return writing;
+          return ran;
         }),
       hashed: () => one('SHA-256', () => timed(() => digestsOf(versions.next))),
     },
